@@ -1,0 +1,40 @@
+/*
+ * dump.h - the canonical text of a store; janusmail-dump(5) describes it.
+ *
+ * Equal dumps mean equal stores, whatever the format behind them:
+ *
+ *	janusmail-dump 1
+ *	folder <name> uidvalidity=<dec> uidnext=<dec> messages=<dec>
+ *	<uid> flags=<letters> keywords=<a,b> date=<rfc3339> size=<dec> sha256=<hex>
+ *	...
+ *	subscribed <name>
+ *
+ * Folders ascend by name, octet by octet, "INBOX" first; messages ascend by
+ * UID; flag letters are D F R S T sorted, "-" for none; keyword names are
+ * escaped (text_escape, and ',' as \x2c), lower-cased ASCII (IMAP keywords are
+ * case-insensitive), sorted, "-" for none; names are text_escape()d. Folder
+ * names are Maildir++ names without the leading '.' (levels joined by '.').
+ */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "compat/base.h"
+#include "compat/msg.h"
+
+struct dump_folder {
+	const char *dir; /* ".a.b"; "" for INBOX */
+	uint32_t uidvalidity;
+	uint32_t uidnext;
+	uint64_t messages;
+};
+
+void dump_header(FILE *f);
+void dump_folder(FILE *f, const struct dump_folder *d);
+/** dump_message - one line; @sha256: DIGEST_HEX digits; flags beyond the
+ * five system flags do not show */
+void dump_message(FILE *f, const struct msg *m, const struct keywords *k,
+		  const char *sha256);
+/** dump_subscribed - one line; @dir as in struct dump_folder */
+void dump_subscribed(FILE *f, const char *dir);

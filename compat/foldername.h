@@ -1,0 +1,52 @@
+/*
+ * foldername.h - legacy mailbox names to Maildir++ directory names.
+ *
+ * A legacy name is a path below the mail directory, '/' between levels, in
+ * modified UTF-7 when an IMAP client made it, in any octets otherwise. The
+ * Maildir++ directory is "." + levels joined by ".".
+ *
+ * Pure. What cannot be represented is changed in a way that stays readable,
+ * and foldername_map() says that it was, so that the report can name it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "compat/base.h"
+
+enum foldername_dots {
+	DOTS_UNDERSCORE, /* '.' in a legacy name becomes '_' */
+	DOTS_ESCAPE,	 /* "\2e", as Dovecot's listescape plugin writes it */
+};
+
+enum { FOLDERNAME_MAX = 255 };
+
+/**
+ * foldername_map - the Maildir++ directory name for a legacy name
+ * @legacy: e.g. "lists/2012.q1"; not empty, no leading or trailing '/'
+ * @out: FOLDERNAME_MAX + 1 octets, e.g. ".lists.2012_q1"
+ * @changed_out: true when more than '/' to '.' was done, so that the legacy
+ *	name cannot be read back from @out
+ *
+ * Rules: '.' as @dots says; octets that are not valid modified UTF-7 text are
+ * converted to it (from UTF-8 if they are that, else from ISO 8859-1); control
+ * characters (newline included) become '_'; a leading '~' becomes '_' or
+ * "\7e"; '\\' becomes "\5c" with DOTS_ESCAPE; a first level that is INBOX in any
+ * case gets "_2" appended; a name that would be longer than 255 octets is cut
+ * and ends in "_" and 16 hex digits of a hash of the legacy name.
+ */
+void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
+		    bool *changed_out);
+
+/**
+ * foldername_variant - the n-th way out when two names collide (n >= 2):
+ * @dir with "_n" appended, cut to fit 255 octets
+ * @out: FOLDERNAME_MAX + 1 octets; may not overlap @dir
+ */
+void foldername_variant(const char *dir, unsigned n, char *out);
+
+/** foldername_mutf7_valid - whether a name is well-formed modified UTF-7
+ * (RFC 3501 5.1.3): printable ASCII, every '&' shift closed by '-', base64
+ * part valid UTF-16, nothing encoded that could stand for itself */
+bool foldername_mutf7_valid(const char *name, size_t len);

@@ -1,0 +1,69 @@
+/*
+ * io.h - every system call that changes a disk, and reading without a trace.
+ *
+ * One seam: durability is decided here, and tests stop the program here.
+ * IO_STOP_AT=n in the environment makes the process exit with status 100 just
+ * before its n-th disk-changing call (io_stop_init() reads it; builds with
+ * -Dtests=true only react to it).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+
+/**
+ * io_open_beneath - open @path below directory @dirfd, nothing above it
+ * No symlink in any part of the path, no magic link, no "..", no blocking on a
+ * FIFO, no controlling terminal, no atime change where we may ask for that.
+ * @flags: O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY...
+ *
+ * Return: a descriptor (close-on-exec); -ELOOP for a symlink; -EXDEV for a
+ * path that leaves @dirfd; -errno.
+ */
+MUST_CHECK int io_open_beneath(int dirfd, const char *path, int flags);
+
+/** io_read_at - pread() until @len octets or the end of the file; restarted
+ * after signals. Return: octets; -errno. */
+MUST_CHECK ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off);
+
+/** io_read_file - a whole small file into memory, NUL-terminated
+ * @max: larger files give -EFBIG
+ * @out: to be freed by the caller. Return: 0; -errno. */
+MUST_CHECK int io_read_file(int dirfd, const char *name, size_t max, char **out,
+			    size_t *len_out);
+
+/**
+ * io_replace_file - write a file as a whole, or not at all
+ * Writes @name.tmp beside it, fsyncs, renames over @name, fsyncs @dirfd.
+ * @uid, @gid: owner of the new file; (uid_t)-1 leaves it
+ *
+ * Return: 0; -errno, and the old file is still there.
+ */
+MUST_CHECK int io_replace_file(int dirfd, const char *name, const void *data,
+			       size_t len, mode_t mode, uid_t uid, gid_t gid);
+
+/** io_mkdir - make a directory owned by @uid:@gid; -EEXIST if it is there */
+MUST_CHECK int io_mkdir(int dirfd, const char *name, mode_t mode, uid_t uid,
+			gid_t gid);
+MUST_CHECK int io_fsync_dir(int dirfd);
+MUST_CHECK int io_rename(int from_dir, const char *from, int to_dir,
+			 const char *to, unsigned flags);
+MUST_CHECK int io_link(int from_dir, const char *from, int to_dir,
+		       const char *to);
+MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
+/** io_set_mtime - set mtime to @ns since the epoch; atime is left alone */
+MUST_CHECK int io_set_mtime(int fd, int64_t ns);
+
+/** io_is_network_fs - whether @fd lies on a filesystem of another host, where
+ * neither LMDB nor UW's locks work; @name_out: its name */
+bool io_is_network_fs(int fd, const char **name_out);
+
+/** io_ns - a timespec as nanoseconds since the epoch */
+int64_t io_ns(const struct timespec *ts);
+
+/** io_stop_init - read IO_STOP_AT; call once, before threads exist */
+void io_stop_init(void);

@@ -1,0 +1,53 @@
+/*
+ * mbxlock.h - UW IMAP's lock protocol for MBX files (docs/MBX.md, "Locks").
+ *
+ * Two locks. The mailbox lock is flock() on the mailbox itself: shared while a
+ * session has it open, exclusive (asked for without blocking, and only by the
+ * holder of the parse lock) to move bytes. The parse lock is an exclusive
+ * flock() on /tmp/.<dev>.<ino> (hex), for every look at the structure and every
+ * write.
+ *
+ * UW waits for ever; we ask without blocking, again and again, until a
+ * deadline. Order, as UW's append: mailbox shared first, then parse.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+
+struct mbxlock_options {
+	const char *dir; /* "/tmp", as the UW processes see it */
+	unsigned ms;	 /* deadline; 0: one try */
+	uid_t uid;	 /* lock files are made as this user if we are root, */
+	gid_t gid;	 /* so that UW, running as that user, can remove them */
+};
+
+/** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno. */
+MUST_CHECK int mbxlock_share(int fd, unsigned ms);
+/** mbxlock_unshare - LOCK_UN */
+void mbxlock_unshare(int fd);
+
+struct mbxparse {
+	int fd; /* of the lock file */
+	char path[96];
+};
+
+/**
+ * mbxlock_parse - take the parse lock of the mailbox open at @fd
+ * Return: 0; -EAGAIN at the deadline; -ELOOP if the lock name is a symlink,
+ * -EMLINK if it has hard links (neither is touched, both are logged); -EACCES
+ * if the lock file exists and cannot be opened; -errno.
+ */
+MUST_CHECK int mbxlock_parse(int fd, const struct mbxlock_options *opt,
+			     struct mbxparse *out);
+/** mbxlock_parse_release - unlink the lock file and let go */
+void mbxlock_parse_release(const struct mbxparse *l,
+			   const struct mbxlock_options *opt);
+
+/**
+ * mbxlock_holder - who holds a flock on the file at @fd, from /proc/locks
+ * @out: "pid 123 (dmail)" or "an unknown process"
+ */
+void mbxlock_holder(int fd, char *out, size_t size);

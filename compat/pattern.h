@@ -1,0 +1,60 @@
+/*
+ * pattern.h - where users' legacy mail lies: "/home/%u/mail".
+ *
+ * A path with at most one component that contains %u. What comes before that
+ * component belongs to the admin and is opened as it stands, symlinks
+ * included. What comes after it belongs to the user and is only ever opened
+ * beneath it, without following any symlink. A path without %u names one
+ * place; all of it is the admin's.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "compat/base.h"
+
+struct pattern {
+	char *text;	      /* as given */
+	char *base;	      /* the directory before the %u component */
+	char *before, *after; /* the %u component around %u; NULL without %u */
+	char *rest;	      /* what follows it; "" if nothing */
+	int base_fd;	      /* O_PATH on base (without %u: on the path itself
+				 if it is a directory, else on its directory) */
+};
+
+/**
+ * pattern_init - parse @text and open its base
+ * Return: 0; -EINVAL for a relative path, two %u, or % followed by anything but
+ * u or %; -ENOENT and others from opening the base.
+ */
+MUST_CHECK int pattern_init(struct pattern *p, const char *text);
+/** pattern_fini - after a failed init too */
+void pattern_fini(struct pattern *p);
+/** pattern_has_user - whether there is a %u in it */
+bool pattern_has_user(const struct pattern *p);
+
+/**
+ * pattern_open - open the place of @user, or something below it
+ * @user: ignored without %u; must be pattern_user_valid() otherwise
+ * @sub: path below the place; "" for the place itself
+ * @flags: for io_open_beneath()
+ *
+ * Return: a descriptor; -ENOENT; -ELOOP...: see io_open_beneath().
+ */
+MUST_CHECK int pattern_open(const struct pattern *p, const char *user,
+			    const char *sub, int flags);
+
+/** pattern_path - the path as people know it, for messages */
+MUST_CHECK int pattern_path(const struct pattern *p, const char *user,
+			    const char *sub, char *buf, size_t size);
+
+/** pattern_user_valid - 1..200 octets, no '/', no leading '.', no control
+ * characters */
+bool pattern_user_valid(const char *user);
+
+/* A non-zero return ends the walk and is returned. */
+typedef int pattern_user_fn(const char *user, void *arg);
+/** pattern_users - every name that could stand for %u, in no order; whether
+ * that user has mail is for pattern_open() to say */
+MUST_CHECK int pattern_users(const struct pattern *p, pattern_user_fn *fn,
+			     void *arg);

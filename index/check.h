@@ -1,0 +1,29 @@
+/*
+ * check.h - every invariant of the index, as code.
+ *
+ *  1. every key and row has the length of its version; versions are known
+ *  2. every message belongs to a folder that has a row
+ *  3. UIDs are not 0 and ascend; sizes are not 0; none is expunged
+ *  4. MBX rows: line >= 51 + 1 digit; off >= 2048 + line; rows by ascending
+ *     UID ascend in off and do not overlap; the last ends at or before next.off
+ *  5. messages, unseen and octets of the folder row are the sums of its rows
+ *  6. uidnext is above every UID; next.uid_last too is not below one
+ *  7. every name row points at a message that has that name, and every message
+ *     with a name of its own has exactly one name row
+ *  8. keyword bits beyond slot 31 cannot exist; names are terminated
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "compat/base.h"
+#include "index/index.h"
+
+/* One broken invariant: its number above, and a line for people. */
+typedef void check_fn(unsigned invariant, const char *text, void *arg);
+
+/**
+ * check_index - walk everything
+ * Return: the number of findings (0: all hold); -errno.
+ */
+MUST_CHECK int64_t check_index(struct index *ix, check_fn *fn, void *arg);
