@@ -1,0 +1,70 @@
+/*
+ * ledger.h - what must be remembered about a user's folders for ever.
+ *
+ * A small text file in the new store, replaced atomically, one a user. It is
+ * part of the store, not of the index: names and inode numbers hang on it.
+ *
+ *	janusmail-ledger 1
+ *	folder <number> <dir> <guid> <uidvalidity> <phase> <place> <legacy name>
+ *	...
+ *	end <number of folder lines>
+ *
+ * number, uidvalidity: 8 hex digits; dir: Maildir++ name, "." for INBOX; guid:
+ * 32 hex digits; phase: legacy or native; place: "inbox<n>" (the n-th inbox=
+ * pattern) or "folders"; dir and legacy name are text_escape()d, an empty name
+ * is "-". The end line tells a whole file from a torn one.
+ *
+ * Folder numbers are given out by ledger_number() from one counter file for
+ * the whole new store, under flock, and are never given out twice.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+
+enum ledger_phase { PHASE_LEGACY, PHASE_NATIVE };
+enum { LEDGER_PLACE_FOLDERS = -1 }; /* else: number of the inbox= pattern */
+
+struct ledger_folder {
+	uint32_t number;
+	char *dir;	      /* ".a.b"; "" for INBOX */
+	char guid[33];	      /* Dovecot's mailbox GUID */
+	uint32_t uidvalidity; /* the one that names carry and clients see */
+	enum ledger_phase phase;
+	int place;
+	char *legacy; /* path below the place; "" for an inbox= file */
+};
+
+struct ledger {
+	struct ledger_folder *folders;
+	size_t count;
+};
+
+/** ledger_parse - Return: 0; -EBADMSG (torn or foreign); -ENOMEM. @out is
+ * empty after a failure. */
+MUST_CHECK int ledger_parse(const char *text, size_t len, struct ledger *out);
+/** ledger_format - the text, NUL-terminated, to be freed. Return: 0; -ENOMEM */
+MUST_CHECK int ledger_format(const struct ledger *l, char **out,
+			     size_t *len_out);
+/** ledger_load - read file @name in @dirfd; a missing file gives an empty
+ * ledger. Return: 0; -EBADMSG; -errno */
+MUST_CHECK int ledger_load(int dirfd, const char *name, struct ledger *out);
+/** ledger_save - replace file @name in @dirfd, durably */
+MUST_CHECK int ledger_save(int dirfd, const char *name, const struct ledger *l);
+/** ledger_add - append a folder; strings are copied. The pointer is valid
+ * until the next ledger_add. NULL when out of memory. */
+struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
+				 const char *legacy);
+/** ledger_fini - frees what the ledger holds; it is empty afterwards */
+void ledger_fini(struct ledger *l);
+
+/**
+ * ledger_number - take @count numbers that nobody else has or will have
+ * @dirfd: the state directory; the counter is file "next-folder" in it
+ * Numbers are below 2^31 (they go into inode numbers).
+ * Return: 0; -EOVERFLOW; -EBADMSG for a counter file that is not one; -errno.
+ */
+MUST_CHECK int ledger_number(int dirfd, uint32_t count, uint32_t *first_out);
