@@ -1,1 +1,252 @@
+/*
+ * UW's lock functions are lock_work() and mbx_lock() in imap-2007f
+ * src/osdep/unix/env_unix.c; the sequences here are the same calls in the same
+ * order, seen with strace, except that we never sleep inside flock().
+ *
+ * Hazards this file is about:
+ * - The lock file is made in a world-writable sticky directory. A symlink or a
+ *   hard link under its name is refused, never followed, never removed.
+ * - It must be mode 0666 from its first moment: a UW process of another user
+ *   that finds it with less fails at once and misfiles mail. So the umask of
+ *   the process must be 0 (the daemon's is; others set it here).
+ * - fs.protected_regular refuses O_CREAT on existing files of others, so an
+ *   existing one is opened without it.
+ * - Between flock() and now the name may have been removed and made anew by
+ *   somebody else; only a lock on the file that the name still shows counts.
+ */
 #include "compat/mbxlock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "compat/identity.h"
+#include "compat/log.h"
+#include "compat/text.h"
+
+enum { POLL_FIRST_US = 200, POLL_MAX_US = 20000 };
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void sleep_us(long us)
+{
+	struct timespec ts = { .tv_sec = 0, .tv_nsec = us * 1000 };
+
+	(void)nanosleep(&ts, NULL);
+}
+
+/* flock() without blocking until @deadline. UW's holders are quick, so the
+ * first tries come close together. */
+static int lock_until(int fd, int how, int64_t deadline)
+{
+	long pause = POLL_FIRST_US;
+
+	for (;;) {
+		if (flock(fd, how | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (now_us() >= deadline)
+			return -EAGAIN;
+		sleep_us(pause);
+		if (pause < POLL_MAX_US)
+			pause *= 2;
+	}
+}
+
+int mbxlock_share(int fd, unsigned ms)
+{
+	int ret = lock_until(fd, LOCK_SH, now_us() + (int64_t)ms * 1000);
+
+	log_trace(LOG_LOCK, "share fd %d: %d", fd, ret);
+	return ret;
+}
+
+void mbxlock_unshare(int fd)
+{
+	(void)flock(fd, LOCK_UN);
+	log_trace(LOG_LOCK, "unshare fd %d", fd);
+}
+
+/* What must hold of a lock file by name before it is opened. */
+static int name_is_safe(const char *path, struct stat *st)
+{
+	if (lstat(path, st) < 0)
+		return -errno;
+	if (S_ISLNK(st->st_mode)) {
+		log_err("mbxlock: %s: is a symbolic link, so the mailbox "
+			"cannot be locked; find out who made it, remove it",
+			path);
+		return -ELOOP;
+	}
+	if (!S_ISREG(st->st_mode)) {
+		log_err("mbxlock: %s: is not a regular file; remove it", path);
+		return -EACCES;
+	}
+	if (st->st_nlink > 1) {
+		log_err("mbxlock: %s: has %ju hard links, so the mailbox "
+			"cannot be locked; find out who made them, remove it",
+			path, (uintmax_t)st->st_nlink);
+		return -EMLINK;
+	}
+	return 0;
+}
+
+static int open_lock_file(const char *path)
+{
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	struct stat st;
+	int ret = name_is_safe(path, &st);
+	int fd;
+
+	if (ret < 0 && ret != -ENOENT)
+		return ret;
+	if (ret == 0)
+		fd = open(path, flags);
+	else
+		fd = open(path, flags | O_CREAT | O_EXCL, 0666);
+	if (fd < 0)
+		return -errno;
+	if (ret == -ENOENT)
+		(void)fchmod(fd, 0666); /* whatever the umask is */
+	return fd;
+}
+
+/* Does the name still show the file that we locked? */
+static bool name_shows(const char *path, int fd)
+{
+	struct stat by_name, by_fd;
+
+	return name_is_safe(path, &by_name) == 0 && fstat(fd, &by_fd) == 0 &&
+		by_name.st_dev == by_fd.st_dev &&
+		by_name.st_ino == by_fd.st_ino;
+}
+
+/* One round: open (or make) and lock. -ESTALE: the file went away, again. */
+static int try_parse(const char *path, int64_t deadline, int *fd_out)
+{
+	AUTO_FD int fd = open_lock_file(path);
+	int ret;
+
+	if (fd == -EEXIST || fd == -ENOENT)
+		return -ESTALE; /* made or removed between two calls */
+	if (fd < 0)
+		return fd;
+	ret = lock_until(fd, LOCK_EX, deadline);
+	if (ret < 0)
+		return ret;
+	if (!name_shows(path, fd))
+		return -ESTALE;
+	*fd_out = base_steal_fd(&fd);
+	return 0;
+}
+
+int mbxlock_parse(int fd, const struct mbxlock_options *opt,
+		  struct mbxparse *out)
+{
+	int64_t deadline = now_us() + (int64_t)opt->ms * 1000;
+	struct identity was;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	ret = text_path(out->path, sizeof(out->path), "%s/.%jx.%jx", opt->dir,
+			(uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	if (ret < 0)
+		return ret;
+	was = identity_enter(opt->uid, opt->gid);
+	do {
+		ret = try_parse(out->path, deadline, &out->fd);
+	} while (ret == -ESTALE && now_us() < deadline);
+	identity_leave(was);
+	if (ret == -ESTALE)
+		ret = -EAGAIN;
+	if (ret == -EACCES)
+		log_err("mbxlock: %s: exists and cannot be opened for "
+			"writing: chmod 0666 it",
+			out->path);
+	log_trace(LOG_LOCK, "parse %s: %d", out->path, ret);
+	return ret;
+}
+
+void mbxlock_parse_release(const struct mbxparse *l,
+			   const struct mbxlock_options *opt)
+{
+	struct identity was = identity_enter(opt->uid, opt->gid);
+
+	/* If a tmp cleaner gave the name to somebody else, it is theirs. */
+	if (name_shows(l->path, l->fd))
+		(void)unlink(l->path);
+	else
+		log_warn("mbxlock: %s: removed or replaced while we held it; "
+			 "is something cleaning %s?",
+			 l->path, opt->dir);
+	identity_leave(was);
+	(void)flock(l->fd, LOCK_UN);
+	(void)close(l->fd);
+	log_trace(LOG_LOCK, "release %s", l->path);
+}
+
+static void name_of(long pid, char *out, size_t size)
+{
+	char path[64];
+	char comm[32] = "";
+	FILE *f;
+
+	if (text_path(path, sizeof(path), "/proc/%ld/comm", pid) < 0)
+		return;
+	f = fopen(path, "re");
+	if (f) {
+		if (fgets(comm, sizeof(comm), f))
+			comm[strcspn(comm, "\n")] = '\0';
+		(void)fclose(f);
+	}
+	(void)snprintf(out, size, "pid %ld (%s)", pid, comm);
+}
+
+void mbxlock_holder(int fd, char *out, size_t size)
+{
+	char want[64];
+	char line[256];
+	struct stat st;
+	FILE *f;
+
+	(void)snprintf(out, size, "an unknown process");
+	if (fstat(fd, &st) < 0)
+		return;
+	/* "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF" */
+	if (text_path(want, sizeof(want), " %02x:%02x:%ju ", major(st.st_dev),
+		      minor(st.st_dev), (uintmax_t)st.st_ino) < 0)
+		return;
+	f = fopen("/proc/locks", "re");
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f)) {
+		const char *place = strstr(line, want);
+		const char *pid = place;
+
+		if (!place || !strstr(line, " FLOCK ") || strstr(line, "->"))
+			continue;
+		while (pid > line && pid[-1] != ' ')
+			pid--;
+		name_of(strtol(pid, NULL, 10), out, size);
+		break;
+	}
+	(void)fclose(f);
+}

@@ -1,1 +1,53 @@
 #include "compat/store.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool stamp_equal(const struct stamp *a, const struct stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+		a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns &&
+		a->ctl_ns == b->ctl_ns;
+}
+
+/* By gravity, worst first; DAMAGE_NONE is last so that anything beats it. */
+static const struct {
+	enum damage_kind kind;
+	const char *name;
+} kinds[] = {
+	{ DAMAGE_ACCESS, "access" },	 { DAMAGE_HEADER, "header" },
+	{ DAMAGE_RECORD, "record" },	 { DAMAGE_DATE, "date" },
+	{ DAMAGE_UID, "uid" },		 { DAMAGE_UIDLAST, "uidlast" },
+	{ DAMAGE_KEYWORDS, "keywords" }, { DAMAGE_NONE, "none" },
+};
+
+static size_t rank(enum damage_kind kind)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(kinds) - 1; i++)
+		if (kinds[i].kind == kind)
+			break;
+	return i;
+}
+
+const char *damage_name(enum damage_kind kind)
+{
+	return kinds[rank(kind)].name;
+}
+
+void damage_add(struct damage *d, enum damage_kind kind, uint64_t off,
+		uint32_t uid, const char *fmt, ...)
+{
+	va_list ap;
+
+	d->count++;
+	if (rank(kind) >= rank(d->kind))
+		return;
+	d->kind = kind;
+	d->off = off;
+	d->uid = uid;
+	va_start(ap, fmt);
+	(void)vsnprintf(d->text, sizeof(d->text), fmt, ap);
+	va_end(ap);
+}
