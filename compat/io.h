@@ -4,7 +4,7 @@
  * One seam: durability is decided here, and tests stop the program here.
  * IO_STOP_AT=n in the environment makes the process exit with status 100 just
  * before its n-th disk-changing call (io_stop_init() reads it; builds with
- * -Dtests=true only react to it).
+ * -DJANUSMAIL_NO_TESTS do not react to it).
  */
 #pragma once
 
@@ -19,10 +19,11 @@
  * io_open_beneath - open @path below directory @dirfd, nothing above it
  * No symlink in any part of the path, no magic link, no "..", no blocking on a
  * FIFO, no controlling terminal, no atime change where we may ask for that.
- * @flags: O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY...
+ * @path: "" or "." is @dirfd itself, opened anew
+ * @flags: O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY...; a new file gets mode 0600
  *
  * Return: a descriptor (close-on-exec); -ELOOP for a symlink; -EXDEV for a
- * path that leaves @dirfd; -errno.
+ * path that leaves @dirfd or has a ".."; -errno.
  */
 MUST_CHECK int io_open_beneath(int dirfd, const char *path, int flags);
 
@@ -30,23 +31,26 @@ MUST_CHECK int io_open_beneath(int dirfd, const char *path, int flags);
  * after signals. Return: octets; -errno. */
 MUST_CHECK ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off);
 
-/** io_read_file - a whole small file into memory, NUL-terminated
+/** io_read_file - a whole small regular file into memory, NUL-terminated
  * @max: larger files give -EFBIG
  * @out: to be freed by the caller. Return: 0; -errno. */
 MUST_CHECK int io_read_file(int dirfd, const char *name, size_t max, char **out,
 			    size_t *len_out);
 
 /**
- * io_replace_file - write a file as a whole, or not at all
+ * io_replace_file - write a file of mode 0600 as a whole, or not at all
  * Writes @name.tmp beside it, fsyncs, renames over @name, fsyncs @dirfd.
+ * @name: one component
  * @uid, @gid: owner of the new file; (uid_t)-1 leaves it
  *
- * Return: 0; -errno, and the old file is still there.
+ * Return: 0; -errno, and the old file is still there (or, when only the fsync
+ * of @dirfd failed, the new one).
  */
 MUST_CHECK int io_replace_file(int dirfd, const char *name, const void *data,
-			       size_t len, mode_t mode, uid_t uid, gid_t gid);
+			       size_t len, uid_t uid, gid_t gid);
 
-/** io_mkdir - make a directory owned by @uid:@gid; -EEXIST if it is there */
+/** io_mkdir - make a directory owned by @uid:@gid; -EEXIST if it is there
+ * @uid: (uid_t)-1 leaves it; only root can give it to somebody else */
 MUST_CHECK int io_mkdir(int dirfd, const char *name, mode_t mode, uid_t uid,
 			gid_t gid);
 MUST_CHECK int io_fsync_dir(int dirfd);
@@ -59,7 +63,8 @@ MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
 MUST_CHECK int io_set_mtime(int fd, int64_t ns);
 
 /** io_is_network_fs - whether @fd lies on a filesystem of another host, where
- * neither LMDB nor UW's locks work; @name_out: its name */
+ * neither LMDB nor UW's locks work; @name_out: its name, static; FUSE is not
+ * counted among them */
 bool io_is_network_fs(int fd, const char **name_out);
 
 /** io_ns - a timespec as nanoseconds since the epoch */

@@ -3,9 +3,9 @@
  *
  * A path with at most one component that contains %u. What comes before that
  * component belongs to the admin and is opened as it stands, symlinks
- * included. What comes after it belongs to the user and is only ever opened
- * beneath it, without following any symlink. A path without %u names one
- * place; all of it is the admin's.
+ * included. The component itself and what comes after it may be the user's and
+ * are only ever opened beneath it, without following any symlink. A path
+ * without %u names one place; all of it is the admin's. "%%" is a '%'.
  */
 #pragma once
 
@@ -14,18 +14,19 @@
 #include "compat/base.h"
 
 struct pattern {
-	char *text;	      /* as given */
+	char *text;	      /* as given; without %u: the plain path */
 	char *base;	      /* the directory before the %u component */
 	char *before, *after; /* the %u component around %u; NULL without %u */
 	char *rest;	      /* what follows it; "" if nothing */
 	int base_fd;	      /* O_PATH on base (without %u: on the path itself
-				 if it is a directory, else on its directory) */
+				 if it is a directory, else on its directory,
+				 and rest is the last component) */
 };
 
 /**
  * pattern_init - parse @text and open its base
- * Return: 0; -EINVAL for a relative path, two %u, or % followed by anything but
- * u or %; -ENOENT and others from opening the base.
+ * Return: 0; -EINVAL for a relative path, two %u, % followed by anything but
+ * u or %, or ".." after the %u; -ENOENT and others from opening the base.
  */
 MUST_CHECK int pattern_init(struct pattern *p, const char *text);
 /** pattern_fini - after a failed init too */
@@ -39,7 +40,8 @@ bool pattern_has_user(const struct pattern *p);
  * @sub: path below the place; "" for the place itself
  * @flags: for io_open_beneath()
  *
- * Return: a descriptor; -ENOENT; -ELOOP...: see io_open_beneath().
+ * Return: a descriptor; -ENOENT; -EINVAL for a user who is not valid;
+ * -ELOOP...: see io_open_beneath().
  */
 MUST_CHECK int pattern_open(const struct pattern *p, const char *user,
 			    const char *sub, int flags);
