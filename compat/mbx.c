@@ -1,1 +1,655 @@
 #include "compat/mbx.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/mbxlock.h"
+#include "compat/mbxrec.h"
+#include "compat/text.h"
+
+enum {
+	WALK_DEPTH = 20, /* as deep as c-client's LIST goes */
+	SLICE = 1024,	 /* records looked at under one parse lock */
+	/* Small messages: many records in one read. Large ones: only lines. */
+	WINDOW = 16384,
+	WINDOW_SMALL = 4096,
+};
+
+struct mbx_store {
+	struct store base;
+	const struct pattern *root;
+	char *user;
+	struct mbx_options opt;
+	struct mbxlock_options lock;
+};
+
+struct mbx_box {
+	struct box base;
+	struct mbx_options opt;
+	struct mbxlock_options lock;
+	int fd;
+	/* flock() belongs to the open file, not to the thread: the first
+	 * reader takes it and the last one lets go. */
+	pthread_mutex_t share_lock;
+	unsigned shares;
+};
+
+/* A scan under way. The window is a piece of the file, so that short messages
+ * do not cost a read each. */
+struct scanner {
+	struct mbx_box *box;
+	struct scan *scan;
+	store_msg_fn *fn;
+	void *arg;
+	bool header_seen;
+	bool small; /* the last message was short: read ahead */
+	uint64_t window_off;
+	size_t window_len;
+	uint8_t window[WINDOW];
+};
+
+struct walk {
+	struct mbx_store *store;
+	store_list_fn *fn;
+	void *arg;
+};
+
+static const struct store_ops mbx_ops;
+
+/* ---- store: list and open ------------------------------------------------ */
+
+/* What forbids opening this file as a mailbox; NULL if nothing does. */
+static const char *refusal(const struct mbx_options *opt, const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode))
+		return "a directory";
+	if (!S_ISREG(st->st_mode))
+		return "not a regular file";
+	if (st->st_nlink > 1)
+		return "it has hard links, so its owner is in doubt";
+	if (opt->owner != (uid_t)-1 && st->st_uid != opt->owner)
+		return "it belongs to another user";
+	return NULL;
+}
+
+static enum mbx_kind sniff_fd(int fd)
+{
+	uint8_t head[MBX_HEADER_SIZE];
+	ssize_t n = io_read_at(fd, head, sizeof(head), 0);
+
+	return n < 0 ? MBX_IS_OTHER : mbx_sniff(head, (size_t)n);
+}
+
+static int report(struct walk *w, const char *path, const char *why)
+{
+	struct store_entry e = { .name = path,
+				 .is_folder = why == NULL,
+				 .why = why };
+
+	return w->fn(&e, w->arg);
+}
+
+static int walk_file(struct walk *w, int dirfd, const char *name,
+		     const char *path)
+{
+	AUTO_FD int fd = io_open_beneath(dirfd, name, O_RDONLY);
+	bool hidden = name[0] == '.' && name[1];
+	enum mbx_kind kind;
+	struct stat st;
+	const char *why;
+
+	if (fd == -ENOENT)
+		return 0; /* removed since it was listed */
+	if (fd < 0)
+		return report(w, path, "it cannot be opened for reading");
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	why = refusal(&w->store->opt, &st);
+	kind = why ? MBX_IS_OTHER : sniff_fd(fd);
+	if (kind == MBX_IS_MBX || kind == MBX_IS_DAMAGED)
+		return report(w, path, NULL);
+	if (hidden)
+		return 0; /* shell start-up files and the like */
+	if (kind == MBX_IS_EMPTY)
+		return report(w, path, NULL);
+	if (why)
+		return report(w, path, why);
+	return report(w, path, mbx_kind_name(kind));
+}
+
+static int walk_dir(struct walk *w, int dirfd, const char *path,
+		    unsigned depth);
+
+static int walk_sub(struct walk *w, int dirfd, const char *name,
+		    const char *path, unsigned depth)
+{
+	AUTO_FD int fd = -1;
+
+	if (depth >= WALK_DEPTH)
+		return report(w, path, "more than 20 levels deep");
+	fd = io_open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return report(w, path, "it cannot be opened");
+	return walk_dir(w, fd, path, depth + 1);
+}
+
+static int walk_entry(struct walk *w, int dirfd, const char *name,
+		      unsigned char type, const char *path, unsigned depth)
+{
+	struct stat st;
+
+	if (type == DT_UNKNOWN) {
+		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return 0;
+		type = IFTODT(st.st_mode);
+	}
+	switch (type) {
+	case DT_REG:
+		return walk_file(w, dirfd, name, path);
+	case DT_DIR:
+		if (name[0] == '.')
+			return 0; /* .ssh, .cache: never mail */
+		return walk_sub(w, dirfd, name, path, depth);
+	case DT_LNK:
+		return report(w, path,
+			      "a symbolic link; these are not "
+			      "followed below a user's directory");
+	default:
+		return report(w, path, "not a regular file");
+	}
+}
+
+static int walk_dir(struct walk *w, int dirfd, const char *path, unsigned depth)
+{
+	char sub[PATH_MAX];
+	struct dirent *de;
+	int ret = 0;
+	/* A stream of its own, so that closedir() leaves the caller's fd. */
+	int own = io_open_beneath(dirfd, ".", O_RDONLY | O_DIRECTORY);
+	DIR *d;
+
+	if (own < 0)
+		return own;
+	d = fdopendir(own);
+	if (!d) {
+		ret = -errno;
+		(void)close(own);
+		return ret;
+	}
+	while (ret == 0 && (de = readdir(d))) {
+		if (strcmp(de->d_name, ".") == 0 ||
+		    strcmp(de->d_name, "..") == 0)
+			continue;
+		if (text_path(sub, sizeof(sub), "%s%s%s", path,
+			      *path ? "/" : "", de->d_name) < 0)
+			ret = report(w, path, "a path below it is too long");
+		else
+			ret = walk_entry(w, dirfd, de->d_name, de->d_type, sub,
+					 depth);
+	}
+	(void)closedir(d);
+	return ret;
+}
+
+static int mbx_list(struct store *s, store_list_fn *fn, void *arg)
+{
+	struct mbx_store *ms = (struct mbx_store *)s;
+	struct walk w = { .store = ms, .fn = fn, .arg = arg };
+	AUTO_FD int fd = pattern_open(ms->root, ms->user, "", O_RDONLY);
+	struct stat st;
+	const char *why;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return walk_dir(&w, fd, "", 1);
+	why = refusal(&ms->opt, &st);
+	return report(&w, "", why);
+}
+
+static void mbx_store_free(struct store *s)
+{
+	struct mbx_store *ms = (struct mbx_store *)s;
+
+	if (!ms)
+		return;
+	free(ms->user);
+	free(ms);
+}
+
+int mbx_store_new(const struct pattern *root, const char *user,
+		  const struct mbx_options *opt, struct store **out)
+{
+	struct mbx_store *ms = calloc(1, sizeof(*ms));
+
+	if (!ms)
+		return -ENOMEM;
+	ms->user = strdup(user ? user : "");
+	if (!ms->user) {
+		free(ms);
+		return -ENOMEM;
+	}
+	ms->base.ops = &mbx_ops;
+	ms->root = root;
+	ms->opt = *opt;
+	ms->lock = (struct mbxlock_options){ .dir = opt->lock_dir,
+					     .ms = opt->lock_ms,
+					     .uid = opt->owner,
+					     .gid = opt->group };
+	*out = &ms->base;
+	return 0;
+}
+
+/* Looked at through O_PATH before it is opened for reading: opening a device
+ * can do things. */
+static int check_openable(struct mbx_store *ms, const char *folder)
+{
+	AUTO_FD int fd = pattern_open(ms->root, ms->user, folder, O_PATH);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -ENOTSUP;
+	return refusal(&ms->opt, &st) ? -EACCES : 0;
+}
+
+static int mbx_open(struct store *s, const char *folder, struct box **out)
+{
+	struct mbx_store *ms = (struct mbx_store *)s;
+	struct mbx_box *b;
+	int ret = check_openable(ms, folder);
+	AUTO_FD int fd = -1;
+
+	if (ret < 0)
+		return ret;
+	fd = pattern_open(ms->root, ms->user, folder, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return -ENOMEM;
+	b->base.ops = &mbx_ops;
+	b->opt = ms->opt;
+	b->lock = ms->lock;
+	b->fd = base_steal_fd(&fd);
+	(void)pthread_mutex_init(&b->share_lock, NULL);
+	*out = &b->base;
+	return 0;
+}
+
+static void mbx_close(struct box *box)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+
+	if (!b)
+		return;
+	(void)close(b->fd);
+	(void)pthread_mutex_destroy(&b->share_lock);
+	free(b);
+}
+
+/* ---- box: stamp and locks ------------------------------------------------ */
+
+static int mbx_stamp(struct box *box, struct stamp *out)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+	struct stat st;
+
+	if (fstat(b->fd, &st) < 0)
+		return -errno;
+	if (st.st_nlink == 0)
+		return -ESTALE;
+	*out = (struct stamp){ .dev = st.st_dev,
+			       .ino = st.st_ino,
+			       .size = (uint64_t)st.st_size,
+			       .mtime_ns = io_ns(&st.st_mtim),
+			       .ctime_ns = io_ns(&st.st_ctim) };
+	return 0;
+}
+
+static int share_begin(struct mbx_box *b)
+{
+	int ret = 0;
+
+	(void)pthread_mutex_lock(&b->share_lock);
+	if (b->shares == 0)
+		ret = mbxlock_share(b->fd, b->opt.lock_ms);
+	if (ret == 0)
+		b->shares++;
+	(void)pthread_mutex_unlock(&b->share_lock);
+	return ret;
+}
+
+static void share_end(struct mbx_box *b)
+{
+	(void)pthread_mutex_lock(&b->share_lock);
+	if (--b->shares == 0)
+		mbxlock_unshare(b->fd);
+	(void)pthread_mutex_unlock(&b->share_lock);
+}
+
+/* ---- box: scan ----------------------------------------------------------- */
+
+/* Up to MBX_LINE_WINDOW octets at @off of a file of @end octets. */
+static int window_at(struct scanner *c, uint64_t off, uint64_t end,
+		     const uint8_t **p, size_t *len)
+{
+	uint64_t want =
+		end - off < MBX_LINE_WINDOW ? end - off : MBX_LINE_WINDOW;
+	size_t fill = c->small ? sizeof(c->window) : MBX_LINE_WINDOW;
+	ssize_t n;
+
+	if (off < c->window_off || off + want > c->window_off + c->window_len) {
+		n = io_read_at(c->box->fd, c->window, fill, off);
+		if (n < 0)
+			return (int)n;
+		if ((uint64_t)n < want)
+			return -ESTALE; /* it shrank below us */
+		c->window_off = off;
+		c->window_len = (size_t)n;
+	}
+	*p = c->window + (off - c->window_off);
+	*len = (size_t)want;
+	return 0;
+}
+
+/* The UID that clients see, and what the next one will be (mbx.h, "UIDs"). */
+static uint32_t next_uid(struct scan_point *at, const struct mbx_record *r,
+			 uint64_t off, struct damage *d)
+{
+	bool good = r->uid != 0 && !at->broken && r->uid > at->uid_prev;
+	uint32_t uid;
+
+	if (r->uid != 0 && !at->broken && !good) {
+		at->broken = 1;
+		damage_add(d, DAMAGE_UID, off, r->uid,
+			   "UID %u follows %u; this and later messages are "
+			   "shown with UIDs of their own",
+			   r->uid, at->uid_prev);
+	}
+	if (good && r->uid > at->uid_last)
+		damage_add(d, DAMAGE_UIDLAST, off, r->uid,
+			   "UID %u is above UIDLAST (%u) in the header", r->uid,
+			   at->uid_last);
+	uid = good ? r->uid : at->uid_last + 1;
+	at->uid_prev = uid;
+	if (uid > at->uid_last)
+		at->uid_last = uid;
+	return uid;
+}
+
+static int deliver(struct scanner *c, const struct mbx_record *r)
+{
+	struct scan *s = c->scan;
+	uint64_t off = s->next.off;
+	struct msg m = { .uid_disk = r->uid,
+			 .flags = r->flags,
+			 .keywords = r->keywords,
+			 .date = r->date,
+			 .size = r->size,
+			 .off = off + r->line,
+			 .line = r->line };
+
+	s->next.off = m.off + m.size;
+	m.uid = next_uid(&s->next, r, off, &s->damage);
+	if (r->flags & MSG_EXPUNGED)
+		return 0;
+	if (m.uid == 0 || s->next.uid_last == UINT32_MAX) {
+		damage_add(&s->damage, DAMAGE_UID, off, m.uid,
+			   "no UID is left below 2^32");
+		return 0;
+	}
+	if (!r->date_ok)
+		damage_add(&s->damage, DAMAGE_DATE, off, m.uid,
+			   "unreadable date in the record of UID %u, shown as "
+			   "1970; UW cannot open this mailbox",
+			   m.uid);
+	return c->fn(&m, NULL, c->arg);
+}
+
+/* One record at scan->next. Return: 1 when delivered, 0 at the end of what can
+ * be read (damage included), -errno. */
+static int scan_one(struct scanner *c, uint64_t end)
+{
+	struct mbx_fault fault = { .off = 0, .want = "" };
+	struct scan *s = c->scan;
+	uint64_t off = s->next.off;
+	struct mbx_record r;
+	const uint8_t *p;
+	size_t len;
+	int ret;
+
+	if (off == end)
+		return 0;
+	ret = window_at(c, off, end, &p, &len);
+	if (ret < 0)
+		return ret;
+	ret = mbx_record_parse(p, len, &r, &fault);
+	if (ret == -EAGAIN) {
+		damage_add(&s->damage, DAMAGE_RECORD, off, 0,
+			   "the file ends in the middle of a record line");
+		return 0;
+	}
+	if (ret < 0) {
+		damage_add(&s->damage, DAMAGE_RECORD, off + fault.off, 0,
+			   "record at %ju: expected %s at %ju", (uintmax_t)off,
+			   fault.want, (uintmax_t)(off + fault.off));
+		return 0;
+	}
+	if (r.size > end - off - r.line) {
+		damage_add(&s->damage, DAMAGE_RECORD, off, r.uid,
+			   "record at %ju: its message of %ju octets runs past "
+			   "the end of the file",
+			   (uintmax_t)off, (uintmax_t)r.size);
+		return 0;
+	}
+	c->small = r.size < WINDOW_SMALL;
+	ret = deliver(c, &r);
+	return ret < 0 ? ret : 1;
+}
+
+static void header_damage(struct scan *s, const struct mbx_header *h)
+{
+	for (unsigned i = 0; i < h->keyword_lines; i++)
+		if (h->keywords.name[i][0] == '\0')
+			damage_add(&s->damage, DAMAGE_KEYWORDS, 25, 0,
+				   "keyword slot %u has a name of more than 50 "
+				   "octets and cannot be shown",
+				   i);
+	if (h->keyword_hidden > 0)
+		damage_add(&s->damage, DAMAGE_KEYWORDS, 25, 0,
+			   "keyword table has a hole at slot %u; the %u "
+			   "names after it are out of use",
+			   h->keyword_lines, h->keyword_hidden);
+}
+
+static int scan_header(struct mbx_box *b, struct scan *s, uint64_t size)
+{
+	uint8_t head[MBX_HEADER_SIZE];
+	struct mbx_fault fault = { .off = 0, .want = "" };
+	struct mbx_header h;
+	ssize_t n = io_read_at(b->fd, head, sizeof(head), 0);
+	int ret;
+
+	if (n < 0)
+		return (int)n;
+	if ((uint64_t)n < sizeof(head) && (uint64_t)n < size)
+		return -ESTALE;
+	ret = mbx_header_parse(head, (size_t)n, &h, &fault);
+	if (ret < 0) {
+		damage_add(&s->damage, DAMAGE_HEADER, fault.off, 0,
+			   "not an MBX file any more (%s): expected %s at %ju",
+			   mbx_kind_name(mbx_sniff(head, (size_t)n)),
+			   fault.want, (uintmax_t)fault.off);
+		return ret;
+	}
+	s->uidvalidity = h.uidvalidity;
+	s->keywords = h.keywords;
+	header_damage(s, &h);
+	if (s->next.off < MBX_HEADER_SIZE)
+		s->next.off = MBX_HEADER_SIZE;
+	if (h.uidlast > s->next.uid_last)
+		s->next.uid_last = h.uidlast;
+	return 0;
+}
+
+/* At most SLICE records under one parse lock. Return: as scan_one(). */
+static int scan_slice(struct scanner *c)
+{
+	struct scan *s = c->scan;
+	struct stat st;
+	int ret = 1;
+
+	if (fstat(c->box->fd, &st) < 0)
+		return -errno;
+	if (st.st_size == 0 && s->next.off == 0)
+		return 0; /* a mailbox about to be born */
+	if (!c->header_seen)
+		ret = scan_header(c->box, s, (uint64_t)st.st_size);
+	if (ret < 0)
+		return ret;
+	if ((uint64_t)st.st_size < s->next.off)
+		return -ESTALE;
+	c->header_seen = true;
+	/* What was read before this lock was taken may show old flags. */
+	c->window_len = 0;
+	ret = 1;
+	for (unsigned i = 0; i < SLICE && ret > 0; i++)
+		ret = scan_one(c, (uint64_t)st.st_size);
+	return ret;
+}
+
+static int scan_locked(struct scanner *c)
+{
+	struct mbxparse lock;
+	int ret = 1;
+
+	while (ret > 0) {
+		ret = mbxlock_parse(c->box->fd, &c->box->lock, &lock);
+		if (ret < 0)
+			break;
+		ret = scan_slice(c);
+		mbxlock_parse_release(&lock, &c->box->lock);
+	}
+	return ret;
+}
+
+static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
+		    void *arg)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+	AUTO_FREE struct scanner *c = calloc(1, sizeof(*c));
+	int ret = c ? share_begin(b) : -ENOMEM;
+
+	if (ret < 0)
+		return ret;
+	*c = (struct scanner){
+		.box = b, .scan = s, .fn = fn, .arg = arg, .small = true
+	};
+	s->next = s->from;
+	s->uidvalidity = 0;
+	s->damage = (struct damage){ .kind = DAMAGE_NONE };
+	ret = mbx_stamp(box, &s->stamp);
+	if (ret == 0)
+		ret = scan_locked(c);
+	share_end(b);
+	s->uidnext = s->next.uid_last + 1;
+	return ret;
+}
+
+/* ---- box: read ----------------------------------------------------------- */
+
+/* Is this the line of the message we mean? One that was expunged since stays
+ * readable for those who have it open, as long as its octets are there. A
+ * message whose UID was not yet
+ * assigned when it was indexed may have got it since, and it is then the one
+ * that was predicted. Without a UID on disk no UW session has written to the
+ * mailbox since, so nothing can have moved. */
+static bool line_is_of(const uint8_t *line, const struct msg *m)
+{
+	struct mbx_record r;
+
+	return mbx_record_parse(line, m->line, &r, NULL) == 0 &&
+		r.line == m->line && r.size == m->size && r.date == m->date &&
+		(r.uid == m->uid_disk || (m->uid_disk == 0 && r.uid == m->uid));
+}
+
+static ssize_t read_checked(struct mbx_box *b, const struct msg *m, void *buf,
+			    size_t len, uint64_t off)
+{
+	uint8_t line[MBX_LINE_MAX];
+	struct iovec iov[2] = { { .iov_base = line, .iov_len = m->line },
+				{ .iov_base = buf, .iov_len = len } };
+	int parts = off == 0 ? 2 : 1;
+	ssize_t n;
+
+	/* From the start of a message, line and text come in one call. */
+	n = preadv(b->fd, iov, parts, (off_t)(m->off - m->line));
+	if (n < 0)
+		return -errno;
+	if ((size_t)n < m->line || !line_is_of(line, m))
+		return -ESTALE;
+	if (parts == 2) {
+		n -= (ssize_t)m->line;
+		if ((size_t)n == len)
+			return n;
+		off += (uint64_t)n;
+		buf = (uint8_t *)buf + n;
+		len -= (size_t)n;
+	} else {
+		n = 0;
+	}
+	ssize_t more = io_read_at(b->fd, buf, len, m->off + off);
+
+	if (more < 0)
+		return more;
+	return (size_t)more == len ? n + more : -ESTALE;
+}
+
+static ssize_t mbx_read(struct box *box, const struct msg *m, const char *name,
+			void *buf, size_t len, uint64_t off)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+	ssize_t n;
+
+	(void)name;
+	if (off >= m->size)
+		return 0;
+	if (len > m->size - off)
+		len = m->size - off;
+	if (m->line > MBX_LINE_MAX || m->off < m->line)
+		return -EUCLEAN;
+	n = share_begin(b);
+	if (n < 0)
+		return n;
+	n = read_checked(b, m, buf, len, off);
+	share_end(b);
+	return n;
+}
+
+static const struct store_ops mbx_ops = {
+	.name = "mbx",
+	.list = mbx_list,
+	.open = mbx_open,
+	.free = mbx_store_free,
+	.close = mbx_close,
+	.stamp = mbx_stamp,
+	.scan = mbx_scan,
+	.read = mbx_read,
+};

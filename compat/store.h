@@ -89,7 +89,7 @@ struct scan {
 };
 
 /* Called for each message by ascending UID (messages without a UID last). A
- * non-zero return ends the scan and is returned by it. @name: Maildir base
+ * negative return ends the scan and is returned by it. @name: Maildir base
  * name, NUL-terminated, with flags part removed; NULL for MBX. */
 typedef int store_msg_fn(const struct msg *m, const char *name, void *arg);
 
