@@ -1,5 +1,6 @@
 /*
- * text.h - building paths, and showing octets from disk to people.
+ * text.h - building paths, reading numbers, and showing octets and instants
+ * from disk to people.
  *
  * Names of folders and users come from disk and may hold anything but NUL and
  * '/'. In logs and dumps they appear escaped, so that one line stays one line.
@@ -22,11 +23,12 @@ MUST_CHECK int text_path(char *buf, size_t size, const char *fmt, ...)
 
 /**
  * text_escape - @len octets at @in as one printable word
- * @out: gets a NUL-terminated string, cut (never in the middle of an escape)
- *	when @size is too small; 4 * @len + 1 always suffices
+ * @out: gets a NUL-terminated string, cut (never in the middle of an escape
+ *	or a character) when @size is too small; 4 * @len + 1 always suffices
  *
- * Octets below 0x21, 0x7f, '\\', '"' and every octet that is not part of valid
- * UTF-8 become \xHH. Spaces become \x20, so that the result is one word.
+ * Octets below 0x21, 0x7f, '\\', '"', the C1 controls (U+0080 to U+009F) and
+ * every octet that is not part of valid UTF-8 become \xhh, lower case. Spaces
+ * become \x20, so that the result is one word.
  *
  * Return: @out.
  */
@@ -35,6 +37,9 @@ const char *text_escape(const void *in, size_t len, char *out, size_t size);
 /**
  * text_unescape - the inverse of text_escape()
  * @out: at least strlen(@in) + 1 octets; NUL-terminated
+ *
+ * Octets that text_escape() would have escaped stand for themselves, but a
+ * backslash must start \xHH.
  *
  * Return: the number of octets, or -EBADMSG.
  */
@@ -54,5 +59,21 @@ bool text_is_utf8(const void *in, size_t len);
 MUST_CHECK int text_number(const uint8_t **p, const uint8_t *end, uint64_t max,
 			   uint64_t *out);
 
-/** text_hex - exactly @digits hex digits, either case; else -EBADMSG */
+/** text_hex - exactly @digits (<= 16) hex digits, either case; else -EBADMSG */
 MUST_CHECK int text_hex(const uint8_t *p, unsigned digits, uint64_t *out);
+
+/* A UTC date of the Gregorian calendar, also before its introduction. */
+struct text_utc {
+	int64_t year;
+	unsigned month; /* 1..12 */
+	unsigned day;	/* 1..31 */
+	unsigned hour, minute, second;
+};
+
+/** text_utc - split an instant (seconds since the epoch). Unlike gmtime_r() it
+ * takes no lock, knows no leap seconds and cannot fail. */
+void text_utc(int64_t date, struct text_utc *out);
+
+/** text_days - days from the epoch to a date; a @day beyond the month's last
+ * runs on into the next month. @year: any that text_utc() can yield */
+int64_t text_days(int64_t year, unsigned month, unsigned day);
