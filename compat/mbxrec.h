@@ -17,12 +17,12 @@
 
 enum {
 	MBX_HEADER_SIZE = 2048,
-	MBX_KEYWORDS = 30,	/* keyword lines in the header */
-	MBX_KEYWORD_MAX = 50,	/* octets of a keyword name */
-	MBX_LINE_WINDOW = 64,	/* c-client reads this much to find a line */
-	MBX_FIELD_BACK = 23,	/* keyword field starts this far before text */
-	MBX_FIELD_LEN = 21,	/* kkkkkkkkffff-uuuuuuuu */
-	MBX_DATE_LEN = 26,	/* of a date that we (and UW) write */
+	MBX_KEYWORDS = 30,    /* keyword lines in the header */
+	MBX_KEYWORD_MAX = 50, /* octets of a keyword name */
+	MBX_LINE_WINDOW = 64, /* c-client reads this much to find a line */
+	MBX_FIELD_BACK = 23,  /* keyword field starts this far before text */
+	MBX_FIELD_LEN = 21,   /* kkkkkkkkffff-uuuuuuuu */
+	MBX_DATE_LEN = 26,    /* of a date that we (and UW) write */
 	MBX_LINE_MAX = MBX_LINE_WINDOW,
 };
 
@@ -43,6 +43,7 @@ struct mbx_header {
 	uint32_t uidlast;
 	struct keywords keywords; /* slots 0..29 */
 	unsigned keyword_lines;	  /* slots before the end of the table */
+	unsigned keyword_hidden;  /* names after an empty line: out of use */
 	bool has_pid;		  /* the last-writer field is present */
 	uint32_t pid;		  /* its 8 digits */
 };
@@ -87,10 +88,11 @@ MUST_CHECK int mbx_header_parse(const uint8_t *p, size_t len,
 
 /**
  * mbx_header_format - encode all MBX_HEADER_SIZE octets
- * Keyword lines as c-client writes them (30 lines, NUL padding); the pid field
- * only if has_pid.
+ * Keyword lines as c-client writes them (30 lines, NUL padding; keyword_lines
+ * is not looked at); the pid field only if has_pid.
  *
- * Return: 0; -EINVAL when a keyword name cannot be stored.
+ * Return: 0; -EINVAL when a keyword name would not be read back: longer than
+ * 50 octets, with a CR, in slot 30 or 31, or after an unnamed slot.
  */
 MUST_CHECK int mbx_header_format(const struct mbx_header *h, uint8_t *out);
 
@@ -109,7 +111,8 @@ bool mbx_keyword_valid(const char *name);
  * the message can still be served. A size of 0, or not a number, is.
  *
  * Return: 0; -EAGAIN if @len < MBX_LINE_WINDOW octets hold no complete line
- * (more octets are needed, or the file ends inside a line); -EBADMSG.
+ * (more octets are needed, or the file ends inside a line); -EBADMSG, also for
+ * few octets if no more can help: a NUL, or a CR without LF.
  */
 MUST_CHECK int mbx_record_parse(const uint8_t *p, size_t len,
 				struct mbx_record *out,
@@ -138,8 +141,20 @@ MUST_CHECK int mbx_field_parse(const uint8_t *p, struct mbx_record *out);
 /**
  * mbx_date_parse - c-client's wide reading of an internal date
  * Every form of docs/MBX.md "Dates": 1- or 2-digit day, 2- or 4-digit year,
- * optional time, seconds up to 60, +hhmm or symbolic zone or none, 31-Feb.
+ * optional time, seconds up to 60, +hhmm or symbolic zone or none, 31-Feb
+ * (which is 3 March, or 2 March in a leap year); also mm/dd/yyyy, yyyy-mm-dd
+ * and yyyymmdd, which take no time.
+ *
+ * Where c-client falls back to the zone of its process (no zone, or one it
+ * does not know) UTC is taken. An instant before the epoch is the epoch. @p
+ * ends at the first NUL, if there is one.
  *
  * Return: 0; -EBADMSG when c-client would refuse it.
  */
 MUST_CHECK int mbx_date_parse(const uint8_t *p, size_t len, int64_t *out);
+
+/**
+ * mbx_date_format - MBX_DATE_LEN octets and a NUL, as UW writes a given date:
+ * "%2d-Mon-yyyy hh:mm:ss +0000". The year is clamped to 1970..2097.
+ */
+void mbx_date_format(int64_t date, char *out);
