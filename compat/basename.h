@@ -26,7 +26,8 @@ struct basename {
 	uint32_t folder;
 	uint32_t uidvalidity;
 	uint32_t uid;
-	int64_t date; /* negative dates are stored as two's complement, 16 digits */
+	int64_t date; /* negative dates are stored as two's complement, 16
+			 digits */
 	uint64_t size;
 };
 
@@ -59,7 +60,8 @@ size_t info_split(const char *name, size_t len);
 
 /**
  * info_parse - flags and keywords from the letters after ":2,"
- * Any order is accepted; letters that mean nothing here are ignored.
+ * Any order is accepted; letters that mean nothing here are ignored. A ','
+ * after the letters ends them, as in Dovecot.
  * @name: a whole file name; without ":2," both results are 0
  */
 void info_parse(const char *name, size_t len, uint32_t *flags_out,
