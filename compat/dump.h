@@ -5,15 +5,19 @@
  *
  *	janusmail-dump 1
  *	folder <name> uidvalidity=<dec> uidnext=<dec> messages=<dec>
- *	<uid> flags=<letters> keywords=<a,b> date=<rfc3339> size=<dec> sha256=<hex>
+ *	<uid> flags=<letters> keywords=<a,b> date=<rfc3339> size=<dec>
+ *sha256=<hex>
  *	...
  *	subscribed <name>
  *
  * Folders ascend by name, octet by octet, "INBOX" first; messages ascend by
  * UID; flag letters are D F R S T sorted, "-" for none; keyword names are
  * escaped (text_escape, and ',' as \x2c), lower-cased ASCII (IMAP keywords are
- * case-insensitive), sorted, "-" for none; names are text_escape()d. Folder
- * names are Maildir++ names without the leading '.' (levels joined by '.').
+ * case-insensitive), sorted, each once, "-" for none; bits of unnamed slots do
+ * not show; names are text_escape()d. Folder names are Maildir++ names without
+ * the leading '.' (levels joined by '.').
+ *
+ * Write errors are left in @f: the caller looks at ferror() at the end.
  */
 #pragma once
 
