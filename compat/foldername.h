@@ -26,22 +26,23 @@ enum { FOLDERNAME_MAX = 255 };
  * foldername_map - the Maildir++ directory name for a legacy name
  * @legacy: e.g. "lists/2012.q1"; not empty, no leading or trailing '/'
  * @out: FOLDERNAME_MAX + 1 octets, e.g. ".lists.2012_q1"
- * @changed_out: true when more than '/' to '.' was done, so that the legacy
- *	name cannot be read back from @out
+ * @changed_out: true when an IMAP client sees another name than the legacy
+ *	server showed it (an escape alone does not count)
  *
- * Rules: '.' as @dots says; octets that are not valid modified UTF-7 text are
- * converted to it (from UTF-8 if they are that, else from ISO 8859-1); control
- * characters (newline included) become '_'; a leading '~' becomes '_' or
- * "\7e"; '\\' becomes "\5c" with DOTS_ESCAPE; a first level that is INBOX in any
- * case gets "_2" appended; a name that would be longer than 255 octets is cut
- * and ends in "_" and 16 hex digits of a hash of the legacy name.
+ * Rules: '.' as @dots says; a level that is not valid modified UTF-7 text is
+ * converted to it (from UTF-8 if it is that, else from ISO 8859-1); control
+ * characters (newline included, encoded ones too) become '_'; a leading '~'
+ * becomes '_' or "\7e"; '\\' becomes "\5c" with DOTS_ESCAPE; a first level that
+ * is INBOX in any case gets "_2" appended; an empty level becomes '_'; a name
+ * that would be longer than 255 octets is cut and ends in "_" and 16 hex digits
+ * of a hash of the legacy name.
  */
 void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
 		    bool *changed_out);
 
 /**
  * foldername_variant - the n-th way out when two names collide (n >= 2):
- * @dir with "_n" appended, cut to fit 255 octets
+ * @dir with "_n" appended, cut to fit 255 octets (never within a character)
  * @out: FOLDERNAME_MAX + 1 octets; may not overlap @dir
  */
 void foldername_variant(const char *dir, unsigned n, char *out);

@@ -1,1 +1,353 @@
 #include "compat/ledger.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "compat/foldername.h"
+#include "compat/io.h"
+#include "compat/text.h"
+
+enum {
+	LEDGER_SIZE_MAX = 64 << 20,
+	INBOX_MAX = 999,
+	GUID_DIGITS = 32,
+	NUMBER_DIGITS = 8,
+};
+
+static const char magic[] = "janusmail-ledger 1";
+static const char counter_name[] = "next-folder";
+static const char counter_lock[] = "next-folder.lock";
+
+struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
+				 const char *legacy)
+{
+	struct ledger_folder *more, *f;
+
+	more = reallocarray(l->folders, l->count + 1, sizeof(*more));
+	if (!more)
+		return NULL;
+	l->folders = more;
+	f = &more[l->count];
+	*f = (struct ledger_folder){ .dir = strdup(dir),
+				     .legacy = strdup(legacy) };
+	if (!f->dir || !f->legacy) {
+		free(f->dir);
+		free(f->legacy);
+		return NULL;
+	}
+	l->count++;
+	return f;
+}
+
+void ledger_fini(struct ledger *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->count; i++) {
+		free(l->folders[i].dir);
+		free(l->folders[i].legacy);
+	}
+	free(l->folders);
+	*l = (struct ledger){ .count = 0 };
+}
+
+/* Cuts the text at the next @sep. Return: what was before it; NULL at the end
+ * or when there is none. */
+static char *cut(char **p, char sep)
+{
+	char *start = *p, *at = strchr(start, sep);
+
+	if (!at)
+		return NULL;
+	*at = '\0';
+	*p = at + 1;
+	return start;
+}
+
+static int get_hex(const char *word, uint64_t max, uint32_t *out)
+{
+	uint64_t n;
+
+	if (!word || strlen(word) != NUMBER_DIGITS ||
+	    text_hex((const uint8_t *)word, NUMBER_DIGITS, &n) != 0 || n == 0 ||
+	    n > max)
+		return -EBADMSG;
+	*out = (uint32_t)n;
+	return 0;
+}
+
+static int get_guid(const char *word, char *out)
+{
+	if (!word || strlen(word) != GUID_DIGITS ||
+	    strspn(word, "0123456789abcdef") != GUID_DIGITS)
+		return -EBADMSG;
+	memcpy(out, word, GUID_DIGITS + 1);
+	return 0;
+}
+
+static int get_phase(const char *word, enum ledger_phase *out)
+{
+	if (word && strcmp(word, "legacy") == 0)
+		*out = PHASE_LEGACY;
+	else if (word && strcmp(word, "native") == 0)
+		*out = PHASE_NATIVE;
+	else
+		return -EBADMSG;
+	return 0;
+}
+
+static int get_count(const char *word, uint64_t max, uint64_t *out)
+{
+	const uint8_t *p = (const uint8_t *)word;
+	int rc = text_number(&p, p + strlen(word), max, out);
+
+	return rc == 0 && *p ? -EBADMSG : rc;
+}
+
+static int get_place(const char *word, int *out)
+{
+	static const char inbox[] = "inbox";
+	uint64_t n;
+	int rc;
+
+	if (!word)
+		return -EBADMSG;
+	if (strcmp(word, "folders") == 0) {
+		*out = LEDGER_PLACE_FOLDERS;
+		return 0;
+	}
+	if (strncmp(word, inbox, strlen(inbox)) != 0)
+		return -EBADMSG;
+	rc = get_count(word + strlen(inbox), INBOX_MAX, &n);
+	if (rc == 0)
+		*out = (int)n;
+	return rc;
+}
+
+/* @name becomes shorter in its place. */
+static int get_name(char *name, const char *empty)
+{
+	if (!name || !*name)
+		return -EBADMSG;
+	if (strcmp(name, empty) == 0) {
+		*name = '\0';
+		return 0;
+	}
+	ptrdiff_t n = text_unescape(name, name);
+
+	return n < 0 || strlen(name) != (size_t)n ? -EBADMSG : 0;
+}
+
+static bool is_dir_name(const char *dir)
+{
+	return !*dir ||
+		(*dir == '.' && dir[1] && !strchr(dir, '/') &&
+		 strlen(dir) <= FOLDERNAME_MAX);
+}
+
+static int parse_folder(char *line, struct ledger *out)
+{
+	struct ledger_folder f = { .number = 0 }, *added;
+	char *dir;
+	int rc;
+
+	rc = get_hex(cut(&line, ' '), INT32_MAX, &f.number);
+	dir = rc ? NULL : cut(&line, ' ');
+	rc = get_name(dir, ".");
+	if (rc || !is_dir_name(dir))
+		return -EBADMSG;
+	rc = get_guid(cut(&line, ' '), f.guid);
+	if (rc == 0)
+		rc = get_hex(cut(&line, ' '), UINT32_MAX, &f.uidvalidity);
+	if (rc == 0)
+		rc = get_phase(cut(&line, ' '), &f.phase);
+	if (rc == 0)
+		rc = get_place(cut(&line, ' '), &f.place);
+	if (rc == 0)
+		rc = get_name(line, "-");
+	if (rc)
+		return rc;
+	added = ledger_add(out, dir, line);
+	if (!added)
+		return -ENOMEM;
+	f.dir = added->dir;
+	f.legacy = added->legacy;
+	*added = f;
+	return 0;
+}
+
+static int parse_lines(char *p, struct ledger *out)
+{
+	static const char folder[] = "folder ", end[] = "end ";
+	char *line = cut(&p, '\n');
+	uint64_t count;
+	int rc;
+
+	if (!line || strcmp(line, magic) != 0)
+		return -EBADMSG;
+	while ((line = cut(&p, '\n')) &&
+	       strncmp(line, folder, strlen(folder)) == 0) {
+		rc = parse_folder(line + strlen(folder), out);
+		if (rc)
+			return rc;
+	}
+	if (!line || strncmp(line, end, strlen(end)) != 0 || *p)
+		return -EBADMSG;
+	rc = get_count(line + strlen(end), SIZE_MAX, &count);
+	return rc == 0 && count != out->count ? -EBADMSG : rc;
+}
+
+int ledger_parse(const char *text, size_t len, struct ledger *out)
+{
+	char *copy;
+	int rc;
+
+	*out = (struct ledger){ .count = 0 };
+	if (memchr(text, '\0', len))
+		return -EBADMSG;
+	copy = strndup(text, len);
+	if (!copy)
+		return -ENOMEM;
+	rc = parse_lines(copy, out);
+	free(copy);
+	if (rc)
+		ledger_fini(out);
+	return rc;
+}
+
+/* "-" alone means empty, so a name that is one is written in another way. */
+static int write_name(FILE *f, const char *name, const char *empty)
+{
+	size_t len = strlen(name), size = 4 * len + 1;
+	char *word;
+
+	if (!len || strcmp(name, "-") == 0) {
+		(void)fputs(len ? "\\x2d" : empty, f);
+		return 0;
+	}
+	word = malloc(size);
+	if (!word)
+		return -ENOMEM;
+	(void)fputs(text_escape(name, len, word, size), f);
+	free(word);
+	return 0;
+}
+
+static int write_folder(FILE *f, const struct ledger_folder *folder)
+{
+	int rc;
+
+	(void)fprintf(f, "folder %08" PRIx32 " ", folder->number);
+	rc = write_name(f, folder->dir, ".");
+	(void)fprintf(f, " %s %08" PRIx32 " %s ", folder->guid,
+		      folder->uidvalidity,
+		      folder->phase == PHASE_NATIVE ? "native" : "legacy");
+	if (folder->place == LEDGER_PLACE_FOLDERS)
+		(void)fputs("folders ", f);
+	else
+		(void)fprintf(f, "inbox%d ", folder->place);
+	if (rc == 0)
+		rc = write_name(f, folder->legacy, "-");
+	(void)fputc('\n', f);
+	return rc;
+}
+
+int ledger_format(const struct ledger *l, char **out, size_t *len_out)
+{
+	FILE *f = open_memstream(out, len_out);
+	int rc = 0;
+	size_t i;
+
+	if (!f)
+		return -ENOMEM;
+	(void)fprintf(f, "%s\n", magic);
+	for (i = 0; rc == 0 && i < l->count; i++)
+		rc = write_folder(f, &l->folders[i]);
+	(void)fprintf(f, "end %zu\n", l->count);
+	if (ferror(f))
+		rc = -ENOMEM;
+	if (fclose(f) != 0)
+		rc = -ENOMEM;
+	if (rc) {
+		free(*out);
+		*out = NULL;
+	}
+	return rc;
+}
+
+int ledger_load(int dirfd, const char *name, struct ledger *out)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int rc;
+
+	*out = (struct ledger){ .count = 0 };
+	rc = io_read_file(dirfd, name, LEDGER_SIZE_MAX, &text, &len);
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	return ledger_parse(text, len, out);
+}
+
+int ledger_save(int dirfd, const char *name, const struct ledger *l)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int rc = ledger_format(l, &text, &len);
+
+	if (rc)
+		return rc;
+	return io_replace_file(dirfd, name, text, len, (uid_t)-1, (gid_t)-1);
+}
+
+/* A counter that is not there yet begins with 1; 0 means no folder. */
+static int read_counter(int dirfd, uint32_t *next_out)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int rc;
+
+	*next_out = 1;
+	rc = io_read_file(dirfd, counter_name, PATH_MAX, &text, &len);
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	if (len != NUMBER_DIGITS + 1 || text[NUMBER_DIGITS] != '\n')
+		return -EBADMSG;
+	text[NUMBER_DIGITS] = '\0';
+	return get_hex(text, (uint64_t)INT32_MAX + 1, next_out);
+}
+
+int ledger_number(int dirfd, uint32_t count, uint32_t *first_out)
+{
+	AUTO_FD int lock = -1;
+	char text[NUMBER_DIGITS + 2];
+	uint32_t next;
+	int rc;
+
+	/* Not the counter itself: that is replaced by a rename. */
+	lock = io_open_beneath(dirfd, counter_lock, O_RDWR | O_CREAT);
+	if (lock < 0)
+		return lock;
+	do {
+		rc = flock(lock, LOCK_EX);
+	} while (rc != 0 && errno == EINTR);
+	if (rc != 0)
+		return -errno;
+	rc = read_counter(dirfd, &next);
+	if (rc)
+		return rc;
+	if (count > (uint32_t)INT32_MAX + 1 - next)
+		return -EOVERFLOW;
+	(void)snprintf(text, sizeof(text), "%08" PRIx32 "\n", next + count);
+	rc = io_replace_file(dirfd, counter_name, text, strlen(text), (uid_t)-1,
+			     (gid_t)-1);
+	if (rc == 0)
+		*first_out = next;
+	return rc;
+}

@@ -54,8 +54,8 @@ MUST_CHECK int ledger_format(const struct ledger *l, char **out,
 MUST_CHECK int ledger_load(int dirfd, const char *name, struct ledger *out);
 /** ledger_save - replace file @name in @dirfd, durably */
 MUST_CHECK int ledger_save(int dirfd, const char *name, const struct ledger *l);
-/** ledger_add - append a folder; strings are copied. The pointer is valid
- * until the next ledger_add. NULL when out of memory. */
+/** ledger_add - append a folder; strings are copied, all else is zero. The
+ * pointer is valid until the next ledger_add. NULL when out of memory. */
 struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
 				 const char *legacy);
 /** ledger_fini - frees what the ledger holds; it is empty afterwards */

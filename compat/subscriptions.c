@@ -1,1 +1,182 @@
 #include "compat/subscriptions.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+#include "compat/foldername.h"
+
+static const char header[] = "V\t2\n\n";
+static const char inbox[] = "INBOX";
+
+static bool is_inbox(const char *p, size_t len)
+{
+	return len == sizeof(inbox) - 1 && strncasecmp(p, inbox, len) == 0;
+}
+
+static bool starts_with(const char *p, size_t len, const char *word)
+{
+	size_t n = strlen(word);
+
+	return len >= n && memcmp(p, word, n) == 0;
+}
+
+static bool has_dotdot(const char *p, const char *end)
+{
+	const char *slash;
+
+	for (; p < end; p = slash + 1) {
+		slash = memchr(p, '/', (size_t)(end - p));
+		if (!slash)
+			slash = end;
+		if (slash - p == 2 && p[0] == '.' && p[1] == '.')
+			return true;
+	}
+	return false;
+}
+
+/* "#mh/x", "/abs/x", "~user/x": c-client does not look below the mail
+ * directory for these. */
+static bool is_elsewhere(const char *line, size_t len)
+{
+	return len &&
+		(*line == '#' || *line == '/' ||
+		 (*line == '~' && !starts_with(line, len, "~/")));
+}
+
+/* Past @word, if it stands there, and any slashes after it. */
+static const char *skip_word(const char *p, const char *end, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (!starts_with(p, (size_t)(end - p), word) || p + n == end ||
+	    p[n] != '/')
+		return p;
+	for (p += n; p < end && *p == '/'; p++)
+		;
+	return p;
+}
+
+enum subscription_kind subscription_classify(const char *line, size_t len,
+					     const char *prefix,
+					     const char **name_out,
+					     size_t *name_len_out)
+{
+	const char *p = line, *end = line + len;
+
+	*name_out = line;
+	*name_len_out = len;
+	if (is_inbox(line, len))
+		return SUBSCRIPTION_INBOX;
+	if (starts_with(line, len, "{"))
+		return SUBSCRIPTION_REMOTE;
+	if (is_elsewhere(line, len) || has_dotdot(line, end))
+		return SUBSCRIPTION_NAMESPACE;
+	p = skip_word(p, end, "~");
+	if (*prefix)
+		p = skip_word(p, end, prefix);
+	while (end > p && end[-1] == '/')
+		end--;
+	*name_out = p;
+	*name_len_out = (size_t)(end - p);
+	return SUBSCRIPTION_FOLDER;
+}
+
+void subscription_write_header(FILE *f)
+{
+	(void)fputs(header, f);
+}
+
+/* Dovecot's tab escaping: \001 and a letter for each octet that has a meaning
+ * of its own. */
+static const char escaped[] = "\1\t\r\n";
+static const char letters[] = "1trn";
+
+static void write_octet(FILE *f, char c)
+{
+	const char *at = strchr(escaped, c);
+
+	if (c == '.') {
+		(void)fputc('\t', f);
+	} else if (at) {
+		(void)fputc('\1', f);
+		(void)fputc(letters[at - escaped], f);
+	} else {
+		(void)fputc(c, f);
+	}
+}
+
+void subscription_write(FILE *f, const char *dir)
+{
+	if (!*dir)
+		(void)fputs(inbox, f);
+	else if (*dir == '.')
+		dir++;
+	for (; *dir; dir++)
+		write_octet(f, *dir);
+	(void)fputc('\n', f);
+}
+
+/* Return: the octet that stands at @p, which moves on; an escape that is none
+ * stands for its letter, as in Dovecot. */
+static char read_octet(const char **p, const char *end)
+{
+	const char *at;
+	char c = *(*p)++;
+
+	if (c == '\t')
+		return '.';
+	if (c != '\1' || *p == end)
+		return c;
+	c = *(*p)++;
+	if (c == '0')
+		return '\0';
+	at = c ? strchr(letters, c) : NULL;
+	return (char)(at ? escaped[at - letters] : c);
+}
+
+/* Return: false for a line that can name no Maildir++ directory. */
+static bool read_dir(const char *p, const char *end, bool plain, char *dir)
+{
+	size_t len = 0;
+	char c;
+
+	dir[len++] = '.';
+	while (p < end) {
+		if (plain)
+			c = *p++;
+		else
+			c = read_octet(&p, end);
+		if (!c || c == '/' || len == FOLDERNAME_MAX ||
+		    (c == '.' && dir[len - 1] == '.'))
+			return false;
+		dir[len++] = c;
+	}
+	dir[len] = '\0';
+	if (is_inbox(dir + 1, len - 1))
+		dir[0] = '\0';
+	return dir[len - 1] != '.';
+}
+
+int subscription_parse(const char *text, size_t len, subscription_fn *fn,
+		       void *arg)
+{
+	bool plain = !starts_with(text, len, header);
+	const char *p = text, *end = text + len, *lf;
+	char dir[FOLDERNAME_MAX + 1];
+	int rc = 0;
+
+	if (plain && starts_with(text, len, "V\t"))
+		return -EBADMSG;
+	if (!plain)
+		p += strlen(header);
+	for (; rc == 0 && p < end; p = lf < end ? lf + 1 : end) {
+		lf = memchr(p, '\n', (size_t)(end - p));
+		if (!lf)
+			lf = end;
+		if (read_dir(p, lf, plain, dir))
+			rc = fn(dir, arg);
+	}
+	return rc;
+}

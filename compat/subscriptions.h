@@ -19,7 +19,9 @@ enum subscription_kind {
 	SUBSCRIPTION_INBOX,
 	SUBSCRIPTION_FOLDER, /* a legacy name below the mail directory */
 	SUBSCRIPTION_REMOTE, /* {host}name */
-	SUBSCRIPTION_NAMESPACE, /* #mh/..., #news. ... */
+	/* "#mh/...", "#news. ...", "/abs/path", "~user/...", "../...": a place
+	 * that is not below the mail directory */
+	SUBSCRIPTION_NAMESPACE,
 };
 
 /**
@@ -28,7 +30,8 @@ enum subscription_kind {
  * @prefix: path of the mail directory below the home without slashes at the
  *	ends ("mail"), or "" when it is the home
  * @name_out: for SUBSCRIPTION_FOLDER points into @line past "~/" and
- *	"<prefix>/"; its length in @name_len_out
+ *	"<prefix>/"; its length in @name_len_out, without trailing slashes; it
+ *	may be empty. For the others: the whole line.
  */
 enum subscription_kind subscription_classify(const char *line, size_t len,
 					     const char *prefix,
@@ -50,7 +53,10 @@ typedef int subscription_fn(const char *dir, void *arg);
 
 /**
  * subscription_parse - walk a "subscriptions" file, version 1 or 2
- * Return: 0; -EBADMSG; -ENOMEM; what @fn returned.
+ * Lines that can name no Maildir++ directory (an empty level, a '/', too long)
+ * are left out. A last line without its LF counts, as it does for Dovecot.
+ *
+ * Return: 0; -EBADMSG for another version; what @fn returned.
  */
 MUST_CHECK int subscription_parse(const char *text, size_t len,
 				  subscription_fn *fn, void *arg);

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,8 +25,8 @@ struct uidlist_header {
 
 struct uidlist_record {
 	uint32_t uid;
-	uint64_t psize; /* S; UINT64_MAX: not given */
-	uint64_t vsize; /* W; UINT64_MAX: not given */
+	uint64_t psize;		      /* S; UINT64_MAX: not given */
+	uint64_t vsize;		      /* W; UINT64_MAX: not given */
 	const char *guid, *pop3_uidl; /* G, P: point into the text, not */
 	size_t guid_len, pop3_len;    /* terminated; NULL if not given */
 	const char *name; /* base name; points into the text, not terminated */
@@ -50,14 +51,20 @@ MUST_CHECK int uidlist_parse(const char *text, size_t len,
 
 /** uidlist_write_header - the first line; check ferror() at the end */
 void uidlist_write_header(FILE *f, const struct uidlist_header *h);
-/** uidlist_write_record - one record; vsize and the rest only where given */
-void uidlist_write_record(FILE *f, const struct uidlist_record *r);
+/**
+ * uidlist_write_record - one record; sizes and the rest only where given
+ * Fields that a line cannot hold (a space or LF in a value) are left out.
+ * Return: false, nothing written, when Dovecot would refuse the record: no
+ * name, a '/', CR, LF or NUL in it, UID 0 or 2^32 - 1.
+ */
+bool uidlist_write_record(FILE *f, const struct uidlist_record *r);
 
 /**
  * dkeywords_parse - read a dovecot-keywords file ("<index> <name>" lines)
- * Slots 0..25 only; gaps are kept; others are ignored, as Dovecot does.
+ * Slots 0..25 only; gaps are kept; lines that are no keyword are ignored, as
+ * Dovecot does.
  *
- * Return: 0; -EBADMSG.
+ * Return: 0; -EBADMSG for octets that are no text.
  */
 MUST_CHECK int dkeywords_parse(const char *text, size_t len,
 			       struct keywords *out);
