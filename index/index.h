@@ -30,13 +30,18 @@ enum { INDEX_FORMAT = 1 }; /* another number in the file: dropped, rebuilt */
 
 struct index;
 
+struct db;
+struct db_txn;
+
 /* What is remembered about a folder; versioned row of the folder table. */
 struct index_folder {
 	struct stamp stamp;	/* the state of the store that the rows show */
+	int64_t stamp_ns;	/* the clock when it was taken */
 	struct scan_point next; /* where a tail scan goes on */
 	uint32_t uidvalidity;	/* as on disk */
 	uint32_t uidnext;
 	uint64_t messages, unseen, octets;
+	uint64_t unlisted; /* messages without a UID: they have no row */
 	struct keywords keywords;
 	struct damage damage;
 };
@@ -46,7 +51,8 @@ struct index_folder {
  * The directory is made if its parent exists. An index of another format, or
  * one that LMDB finds corrupt, is removed and made anew, with a log line.
  * @readonly: for tools that look at the index of a running daemon; needs an
- *	existing index, takes no owner lock
+ *	existing index of this format (else -ENOENT, -EUCLEAN), takes no owner
+ *	lock. Not in the process that owns it: LMDB opens a file only once
  *
  * Return: 0; -EBUSY when another process owns it; -ENOTSUP on a network
  * filesystem; -EACCES when the directory is not ours alone (owner, mode
@@ -98,3 +104,17 @@ typedef int index_folder_fn(uint32_t folder, const struct index_folder *f,
 			    void *arg);
 MUST_CHECK int index_each_folder(struct index *ix, index_folder_fn *fn,
 				 void *arg);
+
+/*
+ * For the other files of index/ and their tests only.
+ */
+/** index_db - the tables below */
+struct db *index_db(struct index *ix);
+/** index_msg_in - index_by_uid() inside a transaction, and its name ("": none
+ * of its own; ROW_NAME_MAX + 1 octets); whether it is there */
+bool index_msg_in(struct db_txn *t, uint32_t folder, uint32_t uid,
+		  struct msg *out, char *name_out);
+/** index_folder_in - index_folder_get() inside a transaction; whether it is
+ * there */
+bool index_folder_in(struct db_txn *t, uint32_t folder,
+		     struct index_folder *out);

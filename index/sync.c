@@ -1,1 +1,587 @@
 #include "index/sync.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "compat/basename.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "index/db.h"
+#include "index/row.h"
+
+static const int64_t second_ns = 1000000000;
+
+enum {
+	SHOWN_KEYWORDS = (1 << MAILDIR_LETTERS) - 1,
+	ITEMS_START = 256,
+	NAMES_START = 4096,
+};
+
+/* What becomes of a scanned message's row. */
+enum item_op { ITEM_SAME, ITEM_ADDED, ITEM_CHANGED, ITEM_RENAMED };
+
+struct item {
+	struct msg m;
+	uint32_t name; /* where its name starts in the arena; 0: none */
+	uint32_t op;
+};
+
+/* What a scan delivered. The arena's first octet is not used. */
+struct harvest {
+	struct item *items;
+	size_t count, room;
+	char *names;
+	size_t names_len, names_room;
+	uint64_t unlisted;
+	bool last; /* messages without UID have begun */
+};
+
+struct job {
+	struct index *ix;
+	uint32_t folder;
+	bool known; /* @prev is filled */
+	struct index_folder prev, row;
+	struct scan scan;
+	struct harvest got;
+	uint32_t *gone; /* UIDs of rows to delete */
+	size_t gone_count, gone_room;
+	int64_t began_ns; /* before the store was first asked */
+	struct sync_result *r;
+};
+
+/* Growing arrays. */
+
+static int make_room(void *array, size_t *room, size_t need, size_t size,
+		     size_t start)
+{
+	size_t n = *room ? *room : start;
+	void *old, *p;
+
+	if (need <= *room)
+		return 0;
+	while (n < need)
+		n *= 2;
+	memcpy(&old, array, sizeof(old));
+	p = reallocarray(old, n, size);
+	if (!p)
+		return -ENOMEM;
+	memcpy(array, &p, sizeof(p));
+	*room = n;
+	return 0;
+}
+
+static void harvest_clear(struct harvest *h)
+{
+	free(h->items);
+	free(h->names);
+	*h = (struct harvest){ 0 };
+}
+
+static int keep_name(struct harvest *h, const char *name, uint32_t *out)
+{
+	size_t len = strlen(name) + 1;
+	size_t at = h->names_len ? h->names_len : 1;
+	int err;
+
+	if (len == 1 || len > ROW_NAME_MAX + 1)
+		return -ENAMETOOLONG;
+	if (len > UINT32_MAX - at)
+		return -EOVERFLOW;
+	err = make_room(&h->names, &h->names_room, at + len, 1, NAMES_START);
+	if (err)
+		return err;
+	memcpy(h->names + at, name, len);
+	h->names_len = at + len;
+	*out = (uint32_t)at;
+	return 0;
+}
+
+static int harvest_msg(const struct msg *m, const char *name, void *arg)
+{
+	struct harvest *h = arg;
+	struct item it = { .m = *m };
+	int err;
+
+	if (m->uid == 0) {
+		h->last = true;
+		h->unlisted++;
+		return 0;
+	}
+	if (h->last || (m->flags & MSG_EXPUNGED) ||
+	    (h->count > 0 && m->uid <= h->items[h->count - 1].m.uid)) {
+		log_err("sync: UID %u from the store: out of order or expunged",
+			m->uid);
+		return -EPROTO;
+	}
+	if (name) {
+		err = keep_name(h, name, &it.name);
+		if (err)
+			return err;
+	}
+	err = make_room(&h->items, &h->room, h->count + 1, sizeof(it),
+			ITEMS_START);
+	if (!err)
+		h->items[h->count++] = it;
+	return err;
+}
+
+static const char *item_name(const struct harvest *h, const struct item *it)
+{
+	return it->name ? h->names + it->name : "";
+}
+
+/* What the view shows of a message. */
+
+bool sync_in_new(const struct msg *m)
+{
+	return (m->flags & (MSG_OLD | MSG_SYSTEM)) == 0 && m->keywords == 0;
+}
+
+static bool in_new(const struct msg *m, const char *name)
+{
+	return name[0] ? (m->flags & MSG_OLD) == 0 : sync_in_new(m);
+}
+
+static bool same_file(const struct msg *a, const struct msg *b)
+{
+	return a->date == b->date && a->size == b->size &&
+		(a->flags & MSG_SYSTEM) == (b->flags & MSG_SYSTEM) &&
+		(a->keywords & SHOWN_KEYWORDS) ==
+		(b->keywords & SHOWN_KEYWORDS);
+}
+
+static bool same_value(const struct msg *a, const struct msg *b)
+{
+	return a->date == b->date && a->size == b->size &&
+		a->flags == b->flags && a->keywords == b->keywords;
+}
+
+static bool same_place(const struct msg *a, const struct msg *b)
+{
+	return a->off == b->off && a->line == b->line &&
+		a->uid_disk == b->uid_disk;
+}
+
+static void touch(struct sync_result *r, const struct msg *m, const char *name)
+{
+	if (in_new(m, name))
+		r->new_changed = true;
+	else
+		r->cur_changed = true;
+}
+
+/* Merging: what differs between the rows and the harvest. */
+
+static void count_msg(struct index_folder *f, const struct msg *m)
+{
+	f->messages++;
+	f->octets += m->size;
+	if (!(m->flags & MSG_SEEN))
+		f->unseen++;
+}
+
+static void merge_new(struct job *j, struct item *it)
+{
+	it->op = ITEM_ADDED;
+	j->r->added++;
+	touch(j->r, &it->m, item_name(&j->got, it));
+}
+
+static int merge_gone(struct job *j, const struct msg *old, const char *name)
+{
+	int err = make_room(&j->gone, &j->gone_room, j->gone_count + 1,
+			    sizeof(*j->gone), ITEMS_START);
+
+	if (err)
+		return err;
+	j->gone[j->gone_count++] = old->uid;
+	j->r->removed++;
+	touch(j->r, old, name);
+	return 0;
+}
+
+static void merge_both(struct job *j, const struct msg *old,
+		       const char *old_name, struct item *it)
+{
+	const char *name = item_name(&j->got, it);
+	bool renamed = strcmp(name, old_name) != 0;
+	bool reborn = j->r->uidvalidity_changed && name[0] == '\0';
+
+	if (renamed || reborn || !same_file(old, &it->m) ||
+	    in_new(old, old_name) != in_new(&it->m, name)) {
+		touch(j->r, old, old_name);
+		touch(j->r, &it->m, name);
+	}
+	if (renamed || !same_value(old, &it->m)) {
+		it->op = renamed ? ITEM_RENAMED : ITEM_CHANGED;
+		j->r->changed++;
+	} else if (!same_place(old, &it->m)) {
+		it->op = ITEM_CHANGED;
+		j->r->moved++;
+	}
+}
+
+static struct item *next_item(struct job *j, size_t *i)
+{
+	return *i < j->got.count ? &j->got.items[*i] : NULL;
+}
+
+/* Compares one row; @i is the first item that no row has met yet. */
+static int merge_row(struct job *j, const struct db_row *row, size_t *i)
+{
+	char name[ROW_NAME_MAX + 1];
+	uint32_t folder, uid;
+	struct item *it;
+	struct msg old;
+	int err = row_key_msg_parse(row->key, row->key_len, &folder, &uid);
+
+	if (!err)
+		err = row_msg_parse(row->data, row->len, uid, &old, name);
+	if (err)
+		return err;
+	for (; (it = next_item(j, i)) && it->m.uid < uid; (*i)++)
+		merge_new(j, it);
+	if (!it || it->m.uid != uid)
+		return merge_gone(j, &old, name);
+	merge_both(j, &old, name, it);
+	(*i)++;
+	return 0;
+}
+
+static void merge(struct db_txn *t, void *arg)
+{
+	struct job *j = arg;
+	uint8_t key[ROW_KEY_FOLDER];
+	struct db_cursor c;
+	struct item *it;
+	size_t i = 0;
+
+	row_key_folder(j->folder, key);
+	db_cursor_open(&c, t, DB_MSG, (struct db_slice){ key, sizeof(key) },
+		       sizeof(key));
+	while (db_cursor_next(&c))
+		db_fail(t, merge_row(j, &c.row, &i));
+	db_cursor_close(&c);
+	for (; (it = next_item(j, &i)); i++)
+		merge_new(j, it);
+}
+
+/* Writing what differs. */
+
+static void del_name(struct db_txn *t, uint32_t folder, const char *name)
+{
+	uint8_t key[ROW_KEY_NAME_MAX];
+	ssize_t len = row_key_name(folder, name, key);
+
+	if (len > 0)
+		db_del(t, DB_NAME, (struct db_slice){ key, (size_t)len });
+}
+
+/* The name row of a message that is there, by the name its row still has. */
+static void forget_name(struct db_txn *t, uint32_t folder, uint32_t uid)
+{
+	char name[ROW_NAME_MAX + 1];
+	struct msg m;
+
+	if (index_msg_in(t, folder, uid, &m, name) && name[0])
+		del_name(t, folder, name);
+}
+
+static void put_name(struct db_txn *t, uint32_t folder, uint32_t uid,
+		     const char *name)
+{
+	uint8_t key[ROW_KEY_NAME_MAX], row[ROW_NAME];
+	ssize_t len = row_key_name(folder, name, key);
+
+	if (len < 0) {
+		db_fail(t, (int)len);
+		return;
+	}
+	row_name_format(uid, row);
+	db_put(t, DB_NAME, (struct db_slice){ key, (size_t)len },
+	       (struct db_slice){ row, sizeof(row) }, DB_PUT_NEW);
+}
+
+static void put_msg(struct db_txn *t, uint32_t folder, const struct msg *m,
+		    const char *name, enum db_how how)
+{
+	uint8_t key[ROW_KEY_MSG], row[ROW_MSG_MAX];
+	ssize_t len = row_msg_format(m, name[0] ? name : NULL, row);
+
+	if (len < 0) {
+		db_fail(t, (int)len);
+		return;
+	}
+	row_key_msg(folder, m->uid, key);
+	db_put(t, DB_MSG, (struct db_slice){ key, sizeof(key) },
+	       (struct db_slice){ row, (size_t)len }, how);
+}
+
+static void put_folder(struct db_txn *t, uint32_t folder,
+		       const struct index_folder *f)
+{
+	uint8_t key[ROW_KEY_FOLDER], row[ROW_FOLDER_MAX];
+	size_t len = row_folder_format(f, row);
+
+	row_key_folder(folder, key);
+	db_put(t, DB_FOLDER, (struct db_slice){ key, sizeof(key) },
+	       (struct db_slice){ row, len }, DB_PUT);
+}
+
+/* Every old name goes before any new one comes: messages may swap names. */
+static void apply_gone(struct db_txn *t, const struct job *j)
+{
+	for (size_t i = 0; i < j->gone_count; i++) {
+		uint8_t key[ROW_KEY_MSG];
+
+		forget_name(t, j->folder, j->gone[i]);
+		row_key_msg(j->folder, j->gone[i], key);
+		db_del(t, DB_MSG, (struct db_slice){ key, sizeof(key) });
+	}
+	for (size_t i = 0; i < j->got.count; i++)
+		if (j->got.items[i].op == ITEM_RENAMED)
+			forget_name(t, j->folder, j->got.items[i].m.uid);
+}
+
+/* Whether the rows from @uid on sort after everything in the table. */
+static bool at_end(const struct db_row *last, uint32_t folder, uint32_t uid)
+{
+	uint8_t key[ROW_KEY_MSG];
+
+	row_key_msg(folder, uid, key);
+	return memcmp(key, last->key, sizeof(key)) > 0;
+}
+
+static void apply_items(struct db_txn *t, const struct job *j)
+{
+	struct db_row last;
+	bool rest = !db_last(t, DB_MSG, &last);
+
+	for (size_t i = 0; i < j->got.count; i++) {
+		const struct item *it = &j->got.items[i];
+		const char *name = item_name(&j->got, it);
+
+		if (it->op == ITEM_SAME)
+			continue;
+		rest = rest || at_end(&last, j->folder, it->m.uid);
+		put_msg(t, j->folder, &it->m, name,
+			rest ? DB_PUT_APPEND : DB_PUT);
+		if (it->name && it->op != ITEM_CHANGED)
+			put_name(t, j->folder, it->m.uid, name);
+	}
+}
+
+static void apply(struct db_txn *t, void *arg)
+{
+	const struct job *j = arg;
+
+	apply_gone(t, j);
+	apply_items(t, j);
+	put_folder(t, j->folder, &j->row);
+}
+
+/* When to look. */
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return io_ns(&ts);
+}
+
+static int64_t max_ns(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+/*
+ * Whether a change after the moment @at must have led to another stamp. The
+ * kernel stamps files with a clock that ticks every 1 to 10 ms; ext3 and small
+ * ext4 inodes keep whole seconds. A time in the future was set by somebody.
+ */
+static bool settled(const struct stamp *s, int64_t at)
+{
+	int64_t tick = s->ctime_ns % second_ns ? second_ns / 50 : 2 * second_ns;
+	int64_t newest = max_ns(max_ns(s->mtime_ns, s->ctime_ns), s->ctl_ns);
+	int64_t age;
+
+	if (__builtin_sub_overflow(at, newest, &age))
+		return true;
+	return age >= tick || age <= -tick;
+}
+
+static bool tail_enough(const struct index_folder *f, const struct stamp *now)
+{
+	const struct stamp *was = &f->stamp;
+
+	return f->damage.kind == DAMAGE_NONE && f->next.off != 0 &&
+		was->dev == now->dev && was->ino == now->ino &&
+		was->size < now->size && was->mtime_ns == now->mtime_ns &&
+		was->mtime_ns <= f->stamp_ns - 2 * second_ns;
+}
+
+static int collect(struct job *j, struct box *box, struct scan_point from)
+{
+	harvest_clear(&j->got);
+	j->scan = (struct scan){ .from = from };
+	j->row.stamp_ns = now_ns();
+	return box->ops->scan(box, &j->scan, harvest_msg, &j->got);
+}
+
+static int collect_tail(struct job *j, struct box *box)
+{
+	int err = collect(j, box, j->prev.next);
+
+	if (err)
+		return err;
+	/* What was true before the scan must still have been so in it. */
+	if (!tail_enough(&j->prev, &j->scan.stamp) ||
+	    j->scan.uidvalidity != j->prev.uidvalidity ||
+	    (j->got.count && j->got.items[0].m.uid < j->prev.uidnext))
+		return -ESTALE;
+	return 0;
+}
+
+static int collect_any(struct job *j, struct box *box, const struct stamp *now)
+{
+	int err;
+
+	if (j->known && tail_enough(&j->prev, now)) {
+		j->r->how = SYNC_TAIL;
+		err = collect_tail(j, box);
+		if (err != -ESTALE)
+			return err;
+	}
+	j->r->how = SYNC_FULL;
+	return collect(j, box, (struct scan_point){ 0 });
+}
+
+/* The folder's row. */
+
+static bool same_keywords(const struct keywords *a, const struct keywords *b)
+{
+	for (unsigned i = 0; i < KEYWORD_SLOTS; i++)
+		if (strcmp(a->name[i], b->name[i]) != 0)
+			return false;
+	return true;
+}
+
+static void fill_row(struct job *j)
+{
+	struct index_folder *f = &j->row;
+	const struct harvest *h = &j->got;
+	uint32_t last = h->count ? h->items[h->count - 1].m.uid : 0;
+
+	f->stamp = j->scan.stamp;
+	f->next = j->scan.next;
+	f->uidvalidity = j->scan.uidvalidity;
+	f->uidnext = j->scan.uidnext;
+	if (f->uidnext <= last)
+		f->uidnext = last == UINT32_MAX ? last : last + 1;
+	f->keywords = j->scan.keywords;
+	f->damage = j->scan.damage;
+	f->unlisted = h->unlisted;
+	if (j->r->how == SYNC_TAIL) {
+		f->messages = j->prev.messages;
+		f->unseen = j->prev.unseen;
+		f->octets = j->prev.octets;
+	}
+	for (size_t i = 0; i < h->count; i++)
+		count_msg(f, &h->items[i].m);
+}
+
+static int compare(struct job *j)
+{
+	struct sync_result *r = j->r;
+
+	/* Zero, when the folder is not known. */
+	const struct index_folder *was = &j->prev;
+	int err = 0;
+
+	r->uidvalidity_changed =
+		j->known && was->uidvalidity != j->scan.uidvalidity;
+	r->keywords_changed = !same_keywords(&was->keywords, &j->scan.keywords);
+	if (r->how == SYNC_FULL)
+		err = db_read(index_db(j->ix), merge, j);
+	else
+		for (size_t i = 0; i < j->got.count; i++)
+			merge_new(j, &j->got.items[i]);
+	if (j->got.unlisted != was->unlisted)
+		r->cur_changed = r->new_changed = true;
+	return err;
+}
+
+static int update(struct job *j, sync_names_fn *names, void *arg)
+{
+	int err = compare(j);
+
+	if (!err && names && (j->r->cur_changed || j->r->new_changed))
+		err = names(j->r, arg);
+	if (err)
+		return err;
+	fill_row(j);
+	return db_write(index_db(j->ix), apply, j);
+}
+
+static int header_damaged(struct job *j, const struct stamp *now)
+{
+	int err;
+
+	harvest_clear(&j->got);
+	j->row = j->prev;
+	/* Of the two looks at it the earlier one: nothing is missed. */
+	j->row.stamp = *now;
+	j->row.stamp_ns = j->began_ns;
+	j->row.damage = j->scan.damage;
+	if (j->row.damage.kind == DAMAGE_NONE)
+		damage_add(&j->row.damage, DAMAGE_HEADER, 0, 0,
+			   "the header cannot be read");
+	err = db_write(index_db(j->ix), apply, j);
+	return err ? err : -EBADMSG;
+}
+
+static int sync_changed(struct job *j, struct box *box, const struct stamp *now,
+			sync_names_fn *names, void *arg)
+{
+	int err = collect_any(j, box, now);
+
+	if (err == -EBADMSG)
+		err = header_damaged(j, now);
+	else if (!err)
+		err = update(j, names, arg);
+	harvest_clear(&j->got);
+	free(j->gone);
+	return err;
+}
+
+int sync_box(struct index *ix, uint32_t folder, struct box *box,
+	     sync_names_fn *names, void *arg, struct sync_result *out)
+{
+	struct job j = {
+		.ix = ix, .folder = folder, .began_ns = now_ns(), .r = out
+	};
+	struct stamp now;
+	int err = index_folder_get(ix, folder, &j.prev);
+
+	*out = (struct sync_result){ 0 };
+	if (err && err != -ENOENT)
+		return err;
+	j.known = err == 0;
+	err = box->ops->stamp(box, &now);
+	if (err)
+		return err;
+	if (j.known && stamp_equal(&j.prev.stamp, &now) &&
+	    settled(&j.prev.stamp, j.prev.stamp_ns))
+		return j.prev.damage.kind == DAMAGE_HEADER ? -EBADMSG : 0;
+	err = sync_changed(&j, box, &now, names, arg);
+	log_trace(LOG_SYNC,
+		  "folder %u: %s: %d: +%" PRIu64 " -%" PRIu64
+		  " changed %" PRIu64 " moved %" PRIu64,
+		  folder, out->how == SYNC_TAIL ? "tail" : "full", err,
+		  out->added, out->removed, out->changed, out->moved);
+	return err;
+}

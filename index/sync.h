@@ -2,18 +2,31 @@
  * sync.h - the one function that makes the index equal to a store.
  *
  * Idempotent. Three ways, cheapest first:
- *   nothing    the stamp is the one remembered
+ *   nothing    the stamp is the one remembered, and it was older than a tick
+ *              of the file system's clock when it was taken (two changes
+ *              within one tick look like one)
  *   tail       the file only grew and nothing says that flags changed: scan
  *              from where the last scan ended
  *   full       scan everything and merge with the rows: rows that did not
  *              change are not written (a flag sweep writes only the rows whose
  *              flags changed; after a compaction only places change)
- * A tail scan that meets -ESTALE is repeated as a full one, once.
+ * A tail scan that meets -ESTALE, or a folder that is not the one expected, is
+ * repeated as a full one, once.
  *
  * When a tail scan is enough (MBX): same device, inode and UIDVALIDITY, size
- * grew, mtime the same to the nanosecond, and that mtime was at least two
- * seconds old when it was remembered - UW keeps mtime over appends and moves
- * it at flag changes, but only in whole seconds. Everything else is full.
+ * grew, mtime the same to the nanosecond, that mtime was at least two seconds
+ * old when it was remembered - UW keeps mtime over appends and moves it at
+ * flag changes, but only in whole seconds - and no damage is known, so that
+ * the damage of a folder is always that of all its parts. Everything else is
+ * full.
+ *
+ * The store is scanned into memory (56 octets a message, and names), compared
+ * with the rows in a read transaction, and only then is LMDB's one write lock
+ * taken, for the rows that differ: a large folder does not hold up the others.
+ *
+ * Messages without a UID (Maildir: not yet in the uidlist) get no row; they
+ * are counted as the folder's "unlisted". When their number changes, both
+ * cur/ and new/ count as changed.
  */
 #pragma once
 
@@ -28,17 +41,20 @@ enum sync_how { SYNC_NOTHING, SYNC_TAIL, SYNC_FULL };
 
 struct sync_result {
 	enum sync_how how;
-	uint64_t added, removed, changed, moved; /* messages; moved: place only */
-	bool cur_changed; /* the set of names in cur/ is another one */
-	bool new_changed; /* the same for new/ */
+	uint64_t added, removed, changed,
+		moved; /* messages; moved: place only */
+	/* The set of file names is another one: added, removed, other letters,
+	 * other UID, date or size, moved between new/ and cur/. */
+	bool cur_changed, new_changed;
 	bool uidvalidity_changed;
+	bool keywords_changed; /* the keyword table */
 };
 
 /*
  * Called when names changed, after the scan and BEFORE the rows are committed:
  * whoever tells others (directory times) must have told them before the index
  * says "nothing changed", or a crash between would hide the change for ever. A
- * failure here aborts the sync.
+ * failure here aborts the sync. No transaction is open meanwhile.
  */
 typedef int sync_names_fn(const struct sync_result *r, void *arg);
 
@@ -50,8 +66,9 @@ typedef int sync_names_fn(const struct sync_result *r, void *arg);
  *
  * Return: 0 (damage included: see the folder row); -EBADMSG when the file's
  * header is damaged (the folder row then says so, older rows are kept);
- * -EAGAIN, -ESTALE (changed under us again and again), -errno: the index is as
- * it was.
+ * -EAGAIN, -ESTALE (changed under us again and again), -EPROTO (the back end
+ * broke its contract: order of UIDs), -EEXIST (two messages of one name),
+ * -errno: the index is as it was.
  */
 MUST_CHECK int sync_box(struct index *ix, uint32_t folder, struct box *box,
 			sync_names_fn *names, void *arg,
@@ -60,5 +77,6 @@ MUST_CHECK int sync_box(struct index *ix, uint32_t folder, struct box *box,
 /**
  * sync_in_new - whether a message of an MBX shows in new/ rather than cur/
  * \Recent and without any flag or keyword; a file in new/ can carry none.
+ * (A Maildir message lies in new/ when it has not MSG_OLD.)
  */
 bool sync_in_new(const struct msg *m);
