@@ -356,8 +356,7 @@ enum mbx_kind mbx_sniff(const uint8_t *p, size_t len)
 	if (looks_like(p, p + len, "*mbx*"))
 		return mbx_header_parse(p, len, &h, NULL) == 0 ? MBX_IS_MBX
 							       : MBX_IS_DAMAGED;
-	if (looks_like(p, p + len, "\1\1\1\1\n") ||
-	    looks_like(p, p + len, "\1\1\1\1\r\n"))
+	if (looks_like(p, p + len, "\1\1\1\1\n"))
 		return MBX_IS_MMDF;
 	if (is_mbox(p, p + len))
 		return MBX_IS_MBOX;
