@@ -6,7 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+import traceback
 import unittest
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
@@ -113,3 +115,29 @@ def end(proc):
     for f in (proc.stdin, proc.stdout, proc.stderr):
         if f:
             f.close()
+
+
+def as_user(uid, fn, *args):
+    """fn(*args) in a child that is only uid; what it raised is raised here."""
+    pid = os.fork()
+    if pid == 0:
+        text, status = '', 0
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            fn(*args)
+        except BaseException:     # whatever it was, the child ends here
+            text, status = traceback.format_exc(), 1
+        with contextlib.suppress(BaseException):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        os._exit(status)
+    status = wait_for(f'{fn.__name__} as {uid}', lambda: _ended(pid), 120)
+    if status[1]:
+        raise AssertionError(f'{fn.__name__} as {uid} failed, see above')
+
+
+def _ended(pid):
+    got, status = os.waitpid(pid, os.WNOHANG)
+    return (got, status) if got else None
