@@ -1,0 +1,110 @@
+/*
+ * folder.h - a folder of a user that has a legacy file.
+ *
+ * While its phase is legacy, its messages come from the MBX through the index;
+ * its directory in the new store holds Dovecot's control files and, in cur/
+ * and new/, whatever real message files there are.
+ *
+ * Before a folder is first shown it is seeded (seed.h). From then on
+ * folder_ready() makes the index follow the MBX and moves the times of cur/ and
+ * new/ whenever names changed there: Dovecot sees changes by nothing else.
+ *
+ * Threads: every function takes the folder's lock itself. A folder lives as
+ * long as the daemon.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+#include "compat/ledger.h"
+#include "compat/store.h"
+#include "fs/fs.h"
+
+struct user;
+
+enum folder_state {
+	FOLDER_WAITING, /* not looked at yet */
+	FOLDER_OK,
+	FOLDER_DAMAGED,	   /* something is wrong; what is good is served */
+	FOLDER_UNREADABLE, /* nothing can be served: cur/ gives EIO */
+};
+
+struct folder {
+	struct fs *fs;
+	struct user *user;
+	char *dir;    /* ".a.b"; "" for INBOX */
+	char *legacy; /* below its place; "" for an inbox= file */
+	int place;    /* as in the ledger */
+	bool renamed; /* dir cannot be read back as the legacy name */
+
+	pthread_rwlock_t lock; /* guards what follows */
+	uint32_t number;
+	uint32_t uidvalidity; /* shown; 0: not seeded yet */
+	char guid[33];
+	enum folder_state state;
+	struct damage damage;
+	struct box *box; /* open while in use; see folder_close_idle() */
+	struct stamp stamp;
+	bool synced; /* rows show the state at @stamp */
+	atomic_bool seeded;
+	_Atomic int64_t used_ms;
+	struct folder *next; /* in the table by number */
+};
+
+/** folder_new - from its line in the ledger; registered by number. NULL when
+ * out of memory */
+struct folder *folder_new(struct fs *fs, struct user *u,
+			  const struct ledger_folder *l);
+/** folder_by_number - NULL if there is none, or it has another number now */
+struct folder *folder_by_number(uint32_t number);
+/** folder_free_all - forget every folder; at the very end */
+void folder_free_all(void);
+
+/**
+ * folder_ready - seed the folder if need be, make the index follow the MBX
+ * Cheap when nothing changed: one fstat().
+ *
+ * Return: 0 (damage included, as long as something can be served); -EIO when
+ * nothing can; -EAGAIN when the MBX stays locked; -errno. Logged where new.
+ */
+MUST_CHECK int folder_ready(struct folder *f);
+
+/**
+ * folder_shown - may anything in the folder be shown? Not before it is seeded:
+ * Dovecot would number the messages by itself.
+ * Return: 0; -EIO (logged).
+ */
+MUST_CHECK int folder_shown(struct folder *f);
+
+/** folder_by_name - a message by full file name in new/ or cur/
+ * Exact: "BASE" does not find "BASE:2,S". Return: 0; -ENOENT; -errno. */
+MUST_CHECK int folder_by_name(struct folder *f, bool in_new, const char *name,
+			      struct msg *out);
+/** folder_file_name - the name of a message, flags part included
+ * @out: NAME_MAX + 1 octets */
+void folder_file_name(const struct folder *f, const struct msg *m, char *out);
+
+/**
+ * folder_read - octets of message @uid at @off
+ * When the message is not where the index has it, the index is brought up to
+ * date and it is tried once more.
+ *
+ * Return: octets; -ESTALE if there is no such message any more; -EAGAIN; -EIO.
+ */
+MUST_CHECK ssize_t folder_read(struct folder *f, uint32_t uid, void *buf,
+			       size_t len, uint64_t off);
+
+/** folder_log_name - "user: folder" for messages; @out: 400 octets */
+void folder_log_name(const struct folder *f, char *out, size_t size);
+
+/** folder_close_idle - close MBX files not used for @ms; 0: all */
+void folder_close_idle(int64_t ms);
+
+/** folder_open_dir - the folder's directory in the new store, or one below it
+ * @sub: "" or "cur", "new". Return: a descriptor; -errno */
+MUST_CHECK int folder_open_dir(const struct folder *f, const char *sub);

@@ -1,0 +1,218 @@
+#include "fs/listing.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compat/basename.h"
+#include "compat/io.h"
+#include "fs/folder.h"
+#include "fs/user.h"
+#include "fs/view.h"
+#include "index/sync.h"
+
+struct item {
+	uint64_t ino;
+	size_t name; /* offset in text */
+	mode_t type;
+};
+
+struct listing {
+	struct item *items;
+	size_t count, room;
+	char *text;
+	size_t text_len, text_room;
+};
+
+static int room_for(void *array, size_t *room, size_t want, size_t size)
+{
+	size_t bigger = *room ? *room : 64;
+	void *old, *more;
+
+	if (want <= *room)
+		return 0;
+	while (bigger < want)
+		bigger *= 2;
+	memcpy(&old, array, sizeof(old));
+	more = reallocarray(old, bigger, size);
+	if (!more)
+		return -ENOMEM;
+	memcpy(array, &more, sizeof(more));
+	*room = bigger;
+	return 0;
+}
+
+static int add(struct listing *l, const char *name, uint64_t ino, mode_t type)
+{
+	size_t len = strlen(name) + 1;
+
+	if (room_for(&l->items, &l->room, l->count + 1, sizeof(*l->items)) <
+		    0 ||
+	    room_for(&l->text, &l->text_room, l->text_len + len, 1) < 0)
+		return -ENOMEM;
+	memcpy(l->text + l->text_len, name, len);
+	l->items[l->count++] =
+		(struct item){ .ino = ino, .name = l->text_len, .type = type };
+	l->text_len += len;
+	return 0;
+}
+
+/* ---- real directories ---------------------------------------------------- */
+
+/* A message file of the new store whose MBX message is shown already. */
+static bool is_shown(const struct folder *f, const char *name)
+{
+	size_t len = info_split(name, strlen(name));
+	char base[BASENAME_MAX + 1];
+	struct msg m;
+
+	if (!f || len > BASENAME_MAX)
+		return false;
+	memcpy(base, name, len);
+	base[len] = '\0';
+	return index_by_name(f->fs->index, f->number, f->uidvalidity, base,
+			     &m) == 0;
+}
+
+/* Dovecot takes an unknown type for a folder, so it must be known. */
+static mode_t type_of(int dirfd, const struct dirent *de)
+{
+	struct stat st;
+
+	if (de->d_type != DT_UNKNOWN)
+		return (mode_t)DTTOIF((mode_t)de->d_type);
+	if (fstatat(dirfd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return S_IFREG;
+	return st.st_mode & S_IFMT;
+}
+
+static int add_real(struct fs *fs, struct node *dir, struct listing *l)
+{
+	int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct folder *f = dir->kind == NODE_CUR || dir->kind == NODE_NEW
+		? dir->folder
+		: NULL;
+	struct dirent *de;
+	int ret = d ? 0 : -errno;
+
+	if (!d)
+		base_auto_close(&fd);
+	while (ret == 0) {
+		errno = 0;
+		de = readdir(d);
+		if (!de) {
+			ret = -errno;
+			break;
+		}
+		if (strcmp(de->d_name, ".") == 0 ||
+		    strcmp(de->d_name, "..") == 0 ||
+		    view_is_hidden(fs, dir, de->d_name) ||
+		    is_shown(f, de->d_name))
+			continue;
+		ret = add(l, de->d_name, de->d_ino, type_of(dir->fd, de));
+	}
+	if (d)
+		(void)closedir(d);
+	return ret;
+}
+
+/* ---- messages ------------------------------------------------------------ */
+
+struct gather {
+	struct listing *listing;
+	const struct folder *folder;
+	bool in_new;
+};
+
+static int add_message(const struct msg *m, const char *name, void *arg)
+{
+	const struct gather *g = arg;
+	char file[NAME_MAX + 1];
+
+	(void)name;
+	if (sync_in_new(m) != g->in_new)
+		return 0;
+	folder_file_name(g->folder, m, file);
+	return add(g->listing, file, index_ino(g->folder->number, m->uid),
+		   S_IFREG);
+}
+
+static int add_messages(struct node *dir, struct listing *l)
+{
+	struct folder *f = dir->folder;
+	struct gather g = { .listing = l,
+			    .folder = f,
+			    .in_new = dir->kind == NODE_NEW };
+	int ret = folder_ready(f);
+
+	if (ret < 0)
+		return -EIO;
+	(void)pthread_rwlock_rdlock(&f->lock);
+	ret = index_each(f->fs->index, f->number, add_message, &g);
+	(void)pthread_rwlock_unlock(&f->lock);
+	return ret;
+}
+
+/* ---- users --------------------------------------------------------------- */
+
+static int add_user(const char *name, void *arg)
+{
+	/* The number is not known before the user's tree is there; any but
+	 * 0 will do, and a lookup gives the right one. */
+	return add(arg, name, UINT32_MAX, S_IFDIR);
+}
+
+int listing_new(struct fs *fs, struct node *dir, struct listing **out)
+{
+	struct listing *l = calloc(1, sizeof(*l));
+	int ret = l ? add(l, ".", dir->ino, S_IFDIR) : -ENOMEM;
+
+	if (ret == 0)
+		ret = add(l, "..", dir->ino, S_IFDIR);
+	if (ret == 0 && dir->kind == NODE_MAIL)
+		ret = user_refresh(dir->user);
+	if (ret == 0 && dir->kind == NODE_USERS)
+		ret = user_each_name(fs, add_user, l);
+	else if (ret == 0)
+		ret = dir->folder &&
+				(dir->kind == NODE_CUR || dir->kind == NODE_NEW)
+			? add_messages(dir, l)
+			: 0;
+	if (ret == 0 && dir->kind != NODE_USERS)
+		ret = add_real(fs, dir, l);
+	if (ret < 0) {
+		listing_free(l);
+		return ret;
+	}
+	*out = l;
+	return 0;
+}
+
+void listing_free(struct listing *l)
+{
+	if (!l)
+		return;
+	free(l->items);
+	free(l->text);
+	free(l);
+}
+
+size_t listing_count(const struct listing *l)
+{
+	return l->count;
+}
+
+struct listing_entry listing_get(const struct listing *l, size_t i)
+{
+	const struct item *it = &l->items[i];
+
+	return (struct listing_entry){ .name = l->text + it->name,
+				       .ino = it->ino,
+				       .type = it->type };
+}

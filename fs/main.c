@@ -1,0 +1,331 @@
+/*
+ * janusmaild: checks everything that can be checked, goes into the background,
+ * opens the index (LMDB does not survive a fork), mounts, serves.
+ *
+ * Exit status, as mount(8) has it: 1 wrong usage, 2 system error, 4 internal
+ * error, 32 the mount failed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/text.h"
+#include "fs/control.h"
+#include "fs/folder.h"
+#include "fs/mountpoint.h"
+#include "fs/node.h"
+#include "fs/ops.h"
+#include "fs/options.h"
+#include "fs/scanner.h"
+#include "fs/user.h"
+
+enum { EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_INTERNAL = 4, EXIT_MOUNT = 32 };
+enum { FILES_WANTED = 1 << 20 };
+
+/* ---- the new store ------------------------------------------------------- */
+
+static int open_dir(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int make_and_open(int dirfd, const char *name)
+{
+	int ret = io_mkdir(dirfd, name, 0700, (uid_t)-1, (gid_t)-1);
+
+	return ret < 0 && ret != -EEXIST ? ret : open_dir(dirfd, name);
+}
+
+static int open_store(struct fs *fs)
+{
+	const struct options *o = fs->opt;
+	struct stat st;
+
+	fs->store_fd = open_dir(AT_FDCWD, o->store);
+	if (fs->store_fd < 0) {
+		log_err("store=%s: %s; make the directory first (mkdir -m 700)",
+			o->store, strerrordesc_np(-fs->store_fd));
+		return fs->store_fd;
+	}
+	if (fstat(fs->store_fd, &st) < 0)
+		return -errno;
+	fs->store_dev = st.st_dev;
+	fs->state_fd =
+		make_and_open(fs->store_fd,
+			      fs->multi ? FS_STATE_MULTI : FS_STATE_SINGLE);
+	fs->ledgers_fd = fs->state_fd;
+	if (fs->state_fd >= 0 && fs->multi)
+		fs->ledgers_fd = make_and_open(fs->state_fd, "users");
+	if (fs->state_fd < 0 || fs->ledgers_fd < 0) {
+		int ret = fs->state_fd < 0 ? fs->state_fd : fs->ledgers_fd;
+
+		log_err("store=%s: our directory in it cannot be made: %s",
+			o->store, strerrordesc_np(-ret));
+		return ret;
+	}
+	return 0;
+}
+
+/* Without a %u the mountpoint itself is a Maildir++ root. */
+static int make_root(struct fs *fs)
+{
+	struct node_role role = { .kind = NODE_USERS };
+	int fd = -1, ret = 0;
+
+	if (!fs->multi) {
+		role.kind = NODE_MAIL;
+		ret = user_find(fs, "", &role.user);
+		if (ret < 0)
+			return ret;
+		fd = openat(fs->store_fd, ".", O_PATH | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+	}
+	fs->nodes = nodes_new(fd, &role);
+	if (fs->nodes)
+		return 0;
+	base_auto_close(&fd);
+	return -ENOMEM;
+}
+
+static int fs_open(struct fs *fs, const struct options *opt)
+{
+	int ret;
+
+	*fs = (struct fs){ .opt = opt,
+			   .multi = opt->multi,
+			   .store_fd = -1,
+			   .state_fd = -1,
+			   .ledgers_fd = -1 };
+	ret = open_store(fs);
+	if (ret == 0)
+		ret = index_open(opt->index, false, &fs->index);
+	if (ret < 0)
+		return ret; /* both say why */
+	fs->users = users_new();
+	return fs->users ? make_root(fs) : -ENOMEM;
+}
+
+static void fs_close(struct fs *fs)
+{
+	nodes_free(fs->nodes);
+	folder_free_all();
+	users_free(fs->users);
+	index_close(fs->index);
+	if (fs->ledgers_fd != fs->state_fd)
+		base_auto_close(&fs->ledgers_fd);
+	base_auto_close(&fs->state_fd);
+	base_auto_close(&fs->store_fd);
+}
+
+/* ---- FUSE ---------------------------------------------------------------- */
+
+/* default_permissions always: the kernel checks modes and owners. allow_other
+ * without it would let one user's permission serve another. */
+static struct fuse_session *make_session(const struct options *o, struct fs *fs)
+{
+	char source[PATH_MAX + 32], all[3 * PATH_MAX];
+	char *argv[] = { (char[]){ "janusmaild" }, (char[]){ "-o" }, all,
+			 NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	struct fuse_session *se;
+	size_t at = 0;
+
+	(void)snprintf(source, sizeof(source), "janusmail:%s", o->index);
+	(void)snprintf(all, sizeof(all), "default_permissions%s%s%s,fsname=",
+		       geteuid() == 0 ? ",allow_other" : "",
+		       o->fuse_opts ? "," : "",
+		       o->fuse_opts ? o->fuse_opts : "");
+	at = strlen(all);
+	for (const char *c = source; *c && at < sizeof(all) - 64; c++) {
+		if (*c == ',' || *c == '\\')
+			all[at++] = '\\';
+		all[at++] = *c;
+	}
+	(void)snprintf(all + at, sizeof(all) - at, ",subtype=janusmail%s",
+		       o->debug ? ",debug" : "");
+	se = fuse_session_new(&args, ops_table(), sizeof(*ops_table()), fs);
+	fuse_opt_free_args(&args);
+	return se;
+}
+
+static int serve(struct fuse_session *se)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int ret;
+
+	if (!config)
+		return -ENOMEM;
+	/* A descriptor a thread: requests do not queue behind each other. */
+	fuse_loop_cfg_set_clone_fd(config, 1);
+	fuse_loop_cfg_set_idle_threads(config, 8);
+	fuse_loop_cfg_set_max_threads(config, 64);
+	ret = fuse_session_loop_mt(se, config);
+	fuse_loop_cfg_destroy(config);
+	return ret;
+}
+
+/* ---- going into the background ------------------------------------------- */
+
+/* The parent waits for the child's word and exits with it. */
+static int daemonize(void)
+{
+	int fds[2];
+	unsigned char code = EXIT_INTERNAL;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid > 0) {
+		(void)close(fds[1]);
+		if (read(fds[0], &code, 1) != 1)
+			code = EXIT_INTERNAL;
+		_exit(code);
+	}
+	(void)close(fds[0]);
+	(void)setsid();
+	return fds[1];
+}
+
+static void report(int *pipe_fd, int code)
+{
+	unsigned char c = (unsigned char)code;
+	int null;
+
+	if (*pipe_fd < 0)
+		return;
+	/* From here on nobody reads our stderr. */
+	if (code == 0) {
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null >= 0) {
+			(void)dup2(null, STDIN_FILENO);
+			(void)dup2(null, STDOUT_FILENO);
+			(void)dup2(null, STDERR_FILENO);
+			base_auto_close(&null);
+		}
+		log_to_syslog("janusmaild");
+	}
+	if (write(*pipe_fd, &c, 1) != 1)
+		log_warn("the parent process is gone");
+	base_auto_close(pipe_fd);
+}
+
+static void prepare_process(void)
+{
+	struct rlimit files;
+
+	/* UW's lock files must be 0666 from their first moment, and the
+	 * kernel has applied the caller's umask to modes already. */
+	(void)umask(0);
+	if (chdir("/") < 0)
+		log_warn("cannot go to /: %s", strerrordesc_np(errno));
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		rlim_t want = geteuid() == 0 ? FILES_WANTED : files.rlim_max;
+
+		files.rlim_max = files.rlim_max > want ? files.rlim_max : want;
+		files.rlim_cur = files.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+			log_warn("open files: no more than the usual limit");
+	}
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- main ---------------------------------------------------------------- */
+
+static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
+{
+	struct control *control = NULL;
+	struct scanner *scanner = NULL;
+	int ret = control_start(fs, &control);
+
+	if (ret == 0)
+		ret = scanner_start(fs, &scanner);
+	if (ret == 0) {
+		log_info("%s: mounted", fs->opt->mountpoint);
+		report(pipe_fd, 0);
+		ret = serve(se);
+		/* A signal is a clean end. */
+		ret = ret > 0 ? 0 : ret;
+	}
+	scanner_stop(scanner);
+	control_stop(control);
+	return ret;
+}
+
+static int run(const struct options *opt, int *pipe_fd)
+{
+	struct fuse_session *se = NULL;
+	int code = EXIT_SYSTEM;
+	struct fs fs;
+
+	if (fs_open(&fs, opt) == 0)
+		se = make_session(opt, &fs);
+	if (se && fuse_set_signal_handlers(se) == 0) {
+		code = EXIT_MOUNT;
+		if (fuse_session_mount(se, opt->mountpoint) == 0) {
+			code = run_mounted(&fs, se, pipe_fd) < 0 ? EXIT_SYSTEM
+								 : 0;
+			fuse_session_unmount(se);
+			log_info("%s: unmounted", opt->mountpoint);
+		} else {
+			log_err("%s: cannot be mounted; as root, or with "
+				"fusermount3 (package fuse3)?",
+				opt->mountpoint);
+		}
+		fuse_remove_signal_handlers(se);
+	}
+	if (se)
+		fuse_session_destroy(se);
+	fs_close(&fs);
+	return code;
+}
+
+int main(int argc, char **argv)
+{
+	struct options opt;
+	char err[512] = "";
+	int ret = options_parse(argc, argv, &opt, err, sizeof(err));
+	int pipe_fd = -1, code;
+
+	log_trace_init();
+	io_stop_init();
+	if (ret < 0) {
+		log_err("%s", err);
+		options_fini(&opt);
+		return ret == -ENOMEM ? EXIT_SYSTEM : EXIT_USAGE;
+	}
+	if (opt.show_help || opt.show_version) {
+		ret = printf("%s",
+			     opt.show_help ? options_help()
+					   : "janusmaild " JANUSMAIL_VERSION
+					     "\n");
+		options_fini(&opt);
+		return ret < 0 ? EXIT_SYSTEM : 0;
+	}
+	if (mountpoint_check(&opt) < 0) {
+		options_fini(&opt);
+		return EXIT_MOUNT;
+	}
+	if (!opt.foreground)
+		pipe_fd = daemonize();
+	prepare_process();
+	code = run(&opt, &pipe_fd);
+	report(&pipe_fd, code);
+	options_fini(&opt);
+	return code;
+}

@@ -1,0 +1,283 @@
+#include "fs/ops.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "compat/identity.h"
+#include "compat/log.h"
+#include "fs/attr.h"
+
+static_assert(sizeof(fuse_ino_t) == 8, "node numbers need 64 bits");
+
+/*
+ * How long the kernel may go without asking, in seconds. A message never
+ * changes but for its name; control files change through the mount only;
+ * cur/ and new/ of a legacy folder are asked about each time, for their times
+ * tell Dovecot of changes. Absent names are never remembered.
+ */
+enum { NAME_S = 1, ATTR_S = 1, MESSAGE_ATTR_S = 3600 };
+
+struct fs *ops_fs(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+void ops_error(fuse_req_t req, int ret)
+{
+	/* The kernel would take these for something else, or retry. */
+	if (ret == -EBADMSG || ret == -EUCLEAN || ret == -EAGAIN)
+		ret = -EIO;
+	(void)fuse_reply_err(req, -ret);
+}
+
+struct node *ops_node(fuse_req_t req, fuse_ino_t ino)
+{
+	struct node *n = NULL;
+
+	if (view_is_message(ino)) {
+		ops_error(req, -EACCES);
+		return NULL;
+	}
+	n = node_get(ops_fs(req)->nodes, ino);
+	if (!n)
+		ops_error(req, -ESTALE);
+	return n;
+}
+
+void ops_param(const struct view_entry *e, struct fuse_entry_param *out)
+{
+	*out = (struct fuse_entry_param){ .ino = e->st.st_ino,
+					  .attr = e->st,
+					  .entry_timeout = NAME_S,
+					  .attr_timeout = ATTR_S };
+	if (e->message)
+		out->attr_timeout = MESSAGE_ATTR_S;
+	if (e->watched)
+		out->attr_timeout = 0;
+}
+
+struct identity ops_as_caller(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return identity_enter(ctx->uid, ctx->gid);
+}
+
+static void init(void *userdata, struct fuse_conn_info *conn)
+{
+	const struct fs *fs = userdata;
+
+	conn->want &=
+		~(unsigned)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+	if (fs->opt->readdirplus)
+		conn->want |= conn->capable & (unsigned)FUSE_CAP_READDIRPLUS;
+}
+
+static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct node *n = ops_node(req, parent);
+	struct fuse_entry_param p;
+	struct view_entry e;
+	int ret;
+
+	if (!n)
+		return;
+	ret = view_lookup(ops_fs(req), n, name, &e);
+	log_trace(LOG_FUSE, "lookup %ju %s: %d", (uintmax_t)parent, name, ret);
+	if (ret < 0) {
+		ops_error(req, ret);
+		return;
+	}
+	ops_param(&e, &p);
+	/* An answer that does not arrive is a lookup that did not happen. */
+	if (fuse_reply_entry(req, &p) == -ENOENT)
+		node_forget(ops_fs(req)->nodes, p.ino, 1);
+}
+
+static void forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	node_forget(ops_fs(req)->nodes, ino, count);
+	fuse_reply_none(req);
+}
+
+static void forget_multi(fuse_req_t req, size_t count,
+			 struct fuse_forget_data *list)
+{
+	for (size_t i = 0; i < count; i++)
+		node_forget(ops_fs(req)->nodes, list[i].ino, list[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void reply_attr(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fuse_entry_param p;
+	struct view_entry e;
+	int ret = view_stat(ops_fs(req), ino, &e);
+
+	log_trace(LOG_FUSE, "getattr %ju: %d", (uintmax_t)ino, ret);
+	if (ret < 0) {
+		ops_error(req, ret);
+		return;
+	}
+	ops_param(&e, &p);
+	(void)fuse_reply_attr(req, &p.attr, p.attr_timeout);
+}
+
+static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)fi;
+	reply_attr(req, ino);
+}
+
+static int set_size(const struct node *n, off_t size,
+		    const struct fuse_file_info *fi)
+{
+	char path[64];
+
+	if (fi)
+		return ftruncate((int)fi->fh, size) < 0 ? -errno : 0;
+	attr_fd_path(n->fd, path);
+	return truncate(path, size) < 0 ? -errno : 0;
+}
+
+static int set_times(const struct node *n, const struct stat *st, int what)
+{
+	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT },
+				  { .tv_nsec = UTIME_OMIT } };
+	char path[64];
+
+	if (what & FUSE_SET_ATTR_ATIME_NOW)
+		ts[0].tv_nsec = UTIME_NOW;
+	else if (what & FUSE_SET_ATTR_ATIME)
+		ts[0] = st->st_atim;
+	if (what & FUSE_SET_ATTR_MTIME_NOW)
+		ts[1].tv_nsec = UTIME_NOW;
+	else if (what & FUSE_SET_ATTR_MTIME)
+		ts[1] = st->st_mtim;
+	attr_fd_path(n->fd, path);
+	return utimensat(AT_FDCWD, path, ts, 0) < 0 ? -errno : 0;
+}
+
+/* In the order of passthrough filesystems: mode, owner, size, times. */
+static int set_real(const struct node *n, const struct stat *st, int what,
+		    const struct fuse_file_info *fi)
+{
+	const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
+		FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+	char path[64];
+	int ret = 0;
+
+	attr_fd_path(n->fd, path);
+	if (what & FUSE_SET_ATTR_MODE)
+		ret = chmod(path, st->st_mode & 07777) < 0 ? -errno : 0;
+	if (ret == 0 && (what & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
+		ret = fchownat(n->fd, "",
+			       what & FUSE_SET_ATTR_UID ? st->st_uid
+							: (uid_t)-1,
+			       what & FUSE_SET_ATTR_GID ? st->st_gid
+							: (gid_t)-1,
+			       AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
+			? -errno
+			: 0;
+	if (ret == 0 && (what & FUSE_SET_ATTR_SIZE))
+		ret = set_size(n, st->st_size, fi);
+	if (ret == 0 && (what & times))
+		ret = set_times(n, st, what);
+	return ret;
+}
+
+/* Dovecot does fchown(-1, -1) after mkdir: nothing to set is a success. */
+static int setattr_check(const struct node *n, int what)
+{
+	if (what == 0)
+		return 0;
+	if (n->kind == NODE_USERS)
+		return -EPERM;
+	return view_may_change(n, NULL);
+}
+
+static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
+		    struct fuse_file_info *fi)
+{
+	struct identity was;
+	struct node *n;
+	int ret;
+
+	if (view_is_message(ino) && what == 0) {
+		reply_attr(req, ino);
+		return;
+	}
+	n = ops_node(req, ino);
+	if (!n)
+		return;
+	ret = setattr_check(n, what);
+	if (ret == 0 && what != 0) {
+		was = ops_as_caller(req);
+		ret = set_real(n, st, what, fi);
+		identity_leave(was);
+	}
+	if (ret < 0)
+		ops_error(req, ret);
+	else
+		reply_attr(req, ino);
+}
+
+static void statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+
+	(void)ino;
+	if (fstatvfs(ops_fs(req)->store_fd, &st) < 0)
+		ops_error(req, -errno);
+	else
+		(void)fuse_reply_statfs(req, &st);
+}
+
+/* The kernel checks modes by itself (default_permissions). */
+static void access_op(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	(void)ino;
+	(void)mask;
+	ops_error(req, 0);
+}
+
+static const struct fuse_lowlevel_ops table = {
+	.init = init,
+	.lookup = lookup,
+	.forget = forget,
+	.forget_multi = forget_multi,
+	.getattr = getattr,
+	.setattr = setattr,
+	.readlink = ops_readlink,
+	.mknod = ops_mknod,
+	.mkdir = ops_mkdir,
+	.unlink = ops_unlink,
+	.rmdir = ops_rmdir,
+	.symlink = ops_symlink,
+	.rename = ops_rename,
+	.link = ops_link,
+	.open = ops_open,
+	.read = ops_read,
+	.write_buf = ops_write_buf,
+	.flush = ops_flush,
+	.release = ops_release,
+	.fsync = ops_fsync,
+	.opendir = ops_opendir,
+	.readdir = ops_readdir,
+	.readdirplus = ops_readdirplus,
+	.releasedir = ops_releasedir,
+	.fsyncdir = ops_fsyncdir,
+	.statfs = statfs,
+	.access = access_op,
+	.create = ops_create,
+	.fallocate = ops_fallocate,
+};
+
+const struct fuse_lowlevel_ops *ops_table(void)
+{
+	return &table;
+}

@@ -1,0 +1,73 @@
+/*
+ * ops.h - FUSE requests, translated to the view and back. Nothing else.
+ *
+ * A handler decodes, calls, maps the result and answers; it holds no lock when
+ * it answers. No handler touches the mount, runs a child or asks for names of
+ * users (the answer could need the mount).
+ */
+#pragma once
+
+#include <fuse_lowlevel.h>
+
+#include "fs/fs.h"
+#include "fs/view.h"
+
+/** ops_table - for fuse_session_new(); user data is a struct fs */
+const struct fuse_lowlevel_ops *ops_table(void);
+
+/* Shared by the ops_*.c files. */
+
+/** ops_fs - the struct fs of a request */
+struct fs *ops_fs(fuse_req_t req);
+/** ops_error - answer a request with a result; what FUSE has no number for
+ * becomes EIO */
+void ops_error(fuse_req_t req, int ret);
+/** ops_node - the node of a number; answers ESTALE and gives NULL if there is
+ * none, EACCES for a message */
+struct node *ops_node(fuse_req_t req, fuse_ino_t ino);
+/** ops_param - an entry as the kernel wants it, with the time it may keep it */
+void ops_param(const struct view_entry *e, struct fuse_entry_param *out);
+
+struct identity;
+/** ops_as_caller - act as the process that made the request */
+struct identity ops_as_caller(fuse_req_t req);
+
+/* ops_dir.c */
+void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		 struct fuse_file_info *fi);
+void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi);
+void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+		  struct fuse_file_info *fi);
+
+/* ops_file.c */
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		mode_t mode, struct fuse_file_info *fi);
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	      struct fuse_file_info *fi);
+void ops_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
+		   off_t off, struct fuse_file_info *fi);
+void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	       struct fuse_file_info *fi);
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+		   off_t len, struct fuse_file_info *fi);
+
+/* ops_name.c */
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
+	       mode_t mode);
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       dev_t rdev);
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		fuse_ino_t to_parent, const char *to_name, unsigned flags);
+void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
+	      const char *to_name);
+void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		 const char *name);
+void ops_readlink(fuse_req_t req, fuse_ino_t ino);

@@ -1,0 +1,189 @@
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "compat/identity.h"
+#include "compat/log.h"
+#include "fs/attr.h"
+#include "fs/folder.h"
+
+/* The kernel keeps O_APPEND's promise itself (it knows the size), and libfuse
+ * writes at offsets. */
+static int real_flags(int flags)
+{
+	return (flags & ~(O_APPEND | O_NOFOLLOW)) | O_CLOEXEC;
+}
+
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		mode_t mode, struct fuse_file_info *fi)
+{
+	struct node *n = ops_node(req, parent);
+	struct fuse_entry_param p;
+	struct view_entry e;
+	struct identity was;
+	int fd, ret;
+
+	if (!n)
+		return;
+	ret = view_may_change(n, name);
+	if (ret == 0 && view_is_hidden(ops_fs(req), n, name))
+		ret = -EACCES;
+	if (ret < 0) {
+		ops_error(req, ret);
+		return;
+	}
+	was = ops_as_caller(req);
+	fd = openat(n->fd, name,
+		    real_flags(fi->flags) | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
+		    mode);
+	ret = fd < 0 ? -errno : 0;
+	identity_leave(was);
+	if (ret == 0)
+		ret = view_enter(ops_fs(req), n, name, fd, &e);
+	log_trace(LOG_FUSE, "create %ju %s: %d", (uintmax_t)parent, name, ret);
+	if (ret < 0) {
+		base_auto_close(&fd);
+		ops_error(req, ret);
+		return;
+	}
+	ops_param(&e, &p);
+	fi->fh = (uint64_t)fd;
+	fi->noflush = 1;
+	if (fuse_reply_create(req, &p, fi) == -ENOENT) {
+		base_auto_close(&fd);
+		node_forget(ops_fs(req)->nodes, p.ino, 1);
+	}
+}
+
+/* Octets of a message never change, so what the kernel has of it stays good
+ * from one open to the next. */
+static void open_message(fuse_req_t req, struct fuse_file_info *fi)
+{
+	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
+		ops_error(req, -EACCES);
+		return;
+	}
+	fi->keep_cache = 1;
+	fi->noflush = 1;
+	(void)fuse_reply_open(req, fi);
+}
+
+void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct node *n;
+	char path[64];
+	int fd;
+
+	if (view_is_message(ino)) {
+		open_message(req, fi);
+		return;
+	}
+	n = ops_node(req, ino);
+	if (!n)
+		return;
+	attr_fd_path(n->fd, path);
+	fd = open(path, real_flags(fi->flags) | O_NONBLOCK);
+	log_trace(LOG_FUSE, "open %ju: %d", (uintmax_t)ino,
+		  fd < 0 ? -errno : 0);
+	if (fd < 0) {
+		ops_error(req, -errno);
+		return;
+	}
+	fi->fh = (uint64_t)fd;
+	fi->noflush = 1;
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		base_auto_close(&fd);
+}
+
+static void read_message(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
+{
+	AUTO_FREE char *buf = malloc(size);
+	struct folder *f;
+	uint32_t number, uid;
+	ssize_t n;
+	int ret = index_ino_split(ino, &number, &uid);
+
+	f = ret == 0 ? folder_by_number(number) : NULL;
+	if (!f || !buf) {
+		ops_error(req, f ? -ENOMEM : -ESTALE);
+		return;
+	}
+	n = folder_read(f, uid, buf, size, (uint64_t)off);
+	log_trace(LOG_FUSE, "read %ju %zu at %ju: %zd", (uintmax_t)ino, size,
+		  (uintmax_t)off, n);
+	if (n < 0)
+		ops_error(req, n == -ESTALE ? -EIO : (int)n);
+	else
+		(void)fuse_reply_buf(req, buf, (size_t)n);
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	      struct fuse_file_info *fi)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	if (view_is_message(ino)) {
+		read_message(req, ino, size, off);
+		return;
+	}
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = (int)fi->fh;
+	buf.buf[0].pos = off;
+	(void)fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
+}
+
+void ops_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
+		   off_t off, struct fuse_file_info *fi)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	ssize_t n;
+
+	(void)ino;
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = (int)fi->fh;
+	out.buf[0].pos = off;
+	n = fuse_buf_copy(&out, in, 0);
+	if (n < 0)
+		ops_error(req, (int)n);
+	else
+		(void)fuse_reply_write(req, (size_t)n);
+}
+
+void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	ops_error(req, 0);
+}
+
+void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	int fd = view_is_message(ino) ? -1 : (int)fi->fh;
+
+	base_auto_close(&fd);
+	ops_error(req, 0);
+}
+
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	       struct fuse_file_info *fi)
+{
+	int ret = 0;
+
+	if (!view_is_message(ino))
+		ret = datasync ? fdatasync((int)fi->fh) : fsync((int)fi->fh);
+	ops_error(req, ret < 0 ? -errno : 0);
+}
+
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+		   off_t len, struct fuse_file_info *fi)
+{
+	if (view_is_message(ino))
+		ops_error(req, -EACCES);
+	else
+		ops_error(req,
+			  fallocate((int)fi->fh, mode, off, len) < 0 ? -errno
+								     : 0);
+}

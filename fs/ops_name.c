@@ -1,0 +1,204 @@
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compat/identity.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "fs/attr.h"
+
+/* A directory in which @name may be changed; else NULL, and answered. */
+static struct node *changeable(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct node *n = ops_node(req, ino);
+	int ret;
+
+	if (!n)
+		return NULL;
+	ret = view_may_change(n, name);
+	if (ret == 0 && view_is_hidden(ops_fs(req), n, name))
+		ret = -EACCES;
+	if (ret == 0)
+		return n;
+	ops_error(req, ret);
+	return NULL;
+}
+
+static void reply_found(fuse_req_t req, struct node *parent, const char *name)
+{
+	struct fuse_entry_param p;
+	struct view_entry e;
+	int ret = view_lookup(ops_fs(req), parent, name, &e);
+
+	if (ret < 0) {
+		ops_error(req, ret);
+		return;
+	}
+	ops_param(&e, &p);
+	if (fuse_reply_entry(req, &p) == -ENOENT)
+		node_forget(ops_fs(req)->nodes, p.ino, 1);
+}
+
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct node *n = changeable(req, parent, name);
+	struct identity was;
+	int ret;
+
+	if (!n)
+		return;
+	/* Dovecot takes a directory among messages for a message. */
+	if (n->kind == NODE_CUR || n->kind == NODE_NEW) {
+		ops_error(req, -EACCES);
+		return;
+	}
+	was = ops_as_caller(req);
+	ret = io_mkdir(n->fd, name, mode, (uid_t)-1, (gid_t)-1);
+	identity_leave(was);
+	log_trace(LOG_FUSE, "mkdir %ju %s: %d", (uintmax_t)parent, name, ret);
+	if (ret < 0)
+		ops_error(req, ret);
+	else
+		reply_found(req, n, name);
+}
+
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       dev_t rdev)
+{
+	struct node *n = changeable(req, parent, name);
+	struct identity was;
+	int ret;
+
+	if (!n)
+		return;
+	if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode)) {
+		ops_error(req, -EPERM);
+		return;
+	}
+	was = ops_as_caller(req);
+	ret = mknodat(n->fd, name, mode, rdev) < 0 ? -errno : 0;
+	identity_leave(was);
+	if (ret < 0)
+		ops_error(req, ret);
+	else
+		reply_found(req, n, name);
+}
+
+void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		 const char *name)
+{
+	struct node *n = changeable(req, parent, name);
+	struct identity was;
+	int ret;
+
+	if (!n)
+		return;
+	was = ops_as_caller(req);
+	ret = symlinkat(target, n->fd, name) < 0 ? -errno : 0;
+	identity_leave(was);
+	if (ret < 0)
+		ops_error(req, ret);
+	else
+		reply_found(req, n, name);
+}
+
+void ops_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct node *n = ops_node(req, ino);
+	char target[PATH_MAX];
+	ssize_t len;
+
+	if (!n)
+		return;
+	len = readlinkat(n->fd, "", target, sizeof(target) - 1);
+	if (len < 0) {
+		ops_error(req, -errno);
+		return;
+	}
+	target[len] = '\0';
+	(void)fuse_reply_readlink(req, target);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
+			int flags)
+{
+	struct node *n = changeable(req, parent, name);
+	struct identity was;
+	int ret;
+
+	if (!n)
+		return;
+	was = ops_as_caller(req);
+	ret = io_unlink(n->fd, name, flags);
+	identity_leave(was);
+	log_trace(LOG_FUSE, "unlink %ju %s: %d", (uintmax_t)parent, name, ret);
+	ops_error(req, ret);
+}
+
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, 0);
+}
+
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_name(req, parent, name, AT_REMOVEDIR);
+}
+
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		fuse_ino_t to_parent, const char *to_name, unsigned flags)
+{
+	struct node *from = changeable(req, parent, name);
+	struct node *to = from ? changeable(req, to_parent, to_name) : NULL;
+	struct identity was;
+	int ret;
+
+	if (!to)
+		return;
+	if (flags & ~(unsigned)RENAME_NOREPLACE) {
+		ops_error(req, -EINVAL);
+		return;
+	}
+	was = ops_as_caller(req);
+	ret = io_rename(from->fd, name, to->fd, to_name, flags);
+	identity_leave(was);
+	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
+	ops_error(req, ret);
+}
+
+void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
+	      const char *to_name)
+{
+	struct node *to = changeable(req, to_parent, to_name);
+	struct node *n;
+	struct identity was;
+	char path[64];
+	int ret;
+
+	if (!to)
+		return;
+	/* Dovecot copies the octets when a link cannot be had. */
+	if (view_is_message(ino)) {
+		ops_error(req, -EXDEV);
+		return;
+	}
+	n = ops_node(req, ino);
+	if (!n)
+		return;
+	attr_fd_path(n->fd, path);
+	was = ops_as_caller(req);
+	ret = linkat(AT_FDCWD, path, to->fd, to_name, AT_SYMLINK_FOLLOW) < 0
+		? -errno
+		: 0;
+	identity_leave(was);
+	log_trace(LOG_FUSE, "link to %s: %d", to_name, ret);
+	if (ret < 0)
+		ops_error(req, ret);
+	else
+		reply_found(req, to, to_name);
+}

@@ -1,0 +1,570 @@
+/*
+ * Our own options are taken out of -o lists by hand, the rest goes to libfuse
+ * as it came: a small table instead of fuse_opt, because inbox= may come
+ * several times and every error has to say what to write instead.
+ */
+#include "fs/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "compat/text.h"
+
+enum { LOCK_MS_DEFAULT = 10000, LOCK_S_MAX = 3600 };
+
+static const char help[] =
+	"usage: janusmaild [-f] [-d] [-o OPTION[,OPTION...]] [SOURCE] MOUNTPOINT\n"
+	"\n"
+	"Show UW IMAP mailboxes (MBX) and a native Maildir++ store as one tree.\n"
+	"\n"
+	"  -f            stay in the foreground, log to stderr\n"
+	"  -d            foreground, and trace every FUSE request\n"
+	"  -o OPTIONS    see below; what is not listed goes to FUSE\n"
+	"  -h, --help    this text        -V, --version  the version\n"
+	"\n"
+	"  store=DIR          the new store (SOURCE means the same)\n"
+	"  inbox=PATTERN      where a user's INBOX is; may be given several times,\n"
+	"                     the first that exists wins\n"
+	"  folders=PATTERN    the directory with the user's other mailboxes\n"
+	"  subscriptions=PATTERN  UW's list (default: .mailboxlist in the home)\n"
+	"  control=PATTERN    also write Dovecot's control files there\n"
+	"  index=DIR          local directory for the index, for root only\n"
+	"                     (default: below /var/lib/janusmail)\n"
+	"  dots=underscore|escape   a '.' in a folder name becomes '_' or \\2e\n"
+	"  owner=UID:GID      all trees belong to this user\n"
+	"  lockdir=DIR        where UW makes its lock files (default: /tmp)\n"
+	"  lockwait=SECONDS   how long to wait for UW's locks (default: 10)\n"
+	"  scan=background|touch    index all folders at once, or when used\n"
+	"\n"
+	"In a PATTERN %u is the user. With one, MOUNTPOINT/USER is that user's\n"
+	"Maildir++ root; without any, MOUNTPOINT itself is one.\n"
+	"\n"
+	"examples:\n"
+	"  janusmaild -o inbox=/home/%u/INBOX,folders=/home/%u/mail,\\\n"
+	"store=/srv/mail-new,index=/var/lib/janusmail/mail /srv/mail\n"
+	"  janusmaild -o folders=$HOME/mail,store=$HOME/Maildir,\\\n"
+	"index=$HOME/.cache/janusmail $HOME/mnt\n"
+	"  fstab: /srv/mail-new /srv/mail fuse.janusmaild inbox=/home/%u/INBOX 0 0\n";
+
+struct parser {
+	struct options *out;
+	char *err;
+	size_t err_size;
+};
+
+const char *options_help(void)
+{
+	return help;
+}
+
+static int fail(struct parser *p, int code, const char *fmt, ...)
+	PRINTF_LIKE(3, 4);
+
+static int fail(struct parser *p, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(p->err, p->err_size, fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+/* ---- values -------------------------------------------------------------- */
+
+static int set_pattern(struct parser *p, const char *name, const char *value,
+		       struct pattern *out)
+{
+	int ret = pattern_init(out, value);
+
+	if (ret == -EINVAL)
+		return fail(p, ret,
+			    "%s=%s: needs an absolute path with at most one "
+			    "%%u (write %%%% for a per cent sign)",
+			    name, value);
+	if (ret < 0)
+		return fail(p, ret,
+			    "%s=%s: the directory before %%u cannot "
+			    "be opened (%s)",
+			    name, value, strerrordesc_np(-ret));
+	if (pattern_has_user(out))
+		p->out->multi = true;
+	return 0;
+}
+
+static int set_inbox(struct parser *p, const char *value)
+{
+	struct options *o = p->out;
+	int ret;
+
+	if (o->inbox_count == OPTIONS_INBOX_MAX)
+		return fail(p, -EINVAL, "inbox= may be given %d times at most",
+			    OPTIONS_INBOX_MAX);
+	ret = set_pattern(p, "inbox", value, &o->inbox[o->inbox_count]);
+	if (ret == 0)
+		o->inbox_count++;
+	return ret;
+}
+
+static int set_path(struct parser *p, const char *name, const char *value,
+		    char **out)
+{
+	char cwd[PATH_MAX];
+	char path[PATH_MAX];
+	size_t len;
+
+	if (*value == '\0')
+		return fail(p, -EINVAL, "%s= needs a directory", name);
+	/* The daemon changes its directory, so paths are made absolute. */
+	if (*value == '/')
+		cwd[0] = '\0';
+	else if (!getcwd(cwd, sizeof(cwd)))
+		return fail(p, -errno, "%s=%s: no current directory", name,
+			    value);
+	if (text_path(path, sizeof(path), "%s%s%s", cwd,
+		      *value == '/' ? "" : "/", value) < 0)
+		return fail(p, -EINVAL, "%s=%s: path too long", name, value);
+	len = strlen(path);
+	while (len > 1 && path[len - 1] == '/')
+		path[--len] = '\0';
+	free(*out);
+	*out = strdup(path);
+	return *out ? 0 : fail(p, -ENOMEM, "out of memory");
+}
+
+static int number(const char *s, const char **end, uint64_t max, uint64_t *out)
+{
+	const uint8_t *q = (const uint8_t *)s;
+	int ret = text_number(&q, q + strlen(s), max, out);
+
+	*end = (const char *)q;
+	return ret;
+}
+
+static int set_owner(struct parser *p, const char *value)
+{
+	const char *end;
+	uint64_t uid, gid;
+
+	if (number(value, &end, UINT32_MAX - 1, &uid) < 0 || *end != ':' ||
+	    number(end + 1, &end, UINT32_MAX - 1, &gid) < 0 || *end)
+		return fail(p, -EINVAL,
+			    "owner=%s: write it as numbers, e.g. "
+			    "owner=5000:5000",
+			    value);
+	p->out->has_owner = true;
+	p->out->owner_uid = (uid_t)uid;
+	p->out->owner_gid = (gid_t)gid;
+	return 0;
+}
+
+static int set_lockwait(struct parser *p, const char *value)
+{
+	const char *end;
+	uint64_t s;
+
+	if (number(value, &end, LOCK_S_MAX, &s) < 0 || *end)
+		return fail(p, -EINVAL,
+			    "lockwait=%s: write whole seconds, "
+			    "0 to %d",
+			    value, LOCK_S_MAX);
+	p->out->lock_ms = (unsigned)s * 1000;
+	return 0;
+}
+
+static int set_dots(struct parser *p, const char *value)
+{
+	if (strcmp(value, "underscore") == 0)
+		p->out->dots = DOTS_UNDERSCORE;
+	else if (strcmp(value, "escape") == 0)
+		p->out->dots = DOTS_ESCAPE;
+	else
+		return fail(p, -EINVAL, "dots=%s: write underscore or escape",
+			    value);
+	return 0;
+}
+
+static int set_scan(struct parser *p, const char *value)
+{
+	if (strcmp(value, "background") == 0)
+		p->out->scan = SCAN_BACKGROUND;
+	else if (strcmp(value, "touch") == 0)
+		p->out->scan = SCAN_TOUCH;
+	else
+		return fail(p, -EINVAL, "scan=%s: write background or touch",
+			    value);
+	return 0;
+}
+
+static int set_folders(struct parser *p, const char *value)
+{
+	if (p->out->has_folders)
+		return fail(p, -EINVAL, "folders= may be given once");
+	p->out->has_folders = true;
+	return set_pattern(p, "folders", value, &p->out->folders);
+}
+
+static int set_subscriptions(struct parser *p, const char *value)
+{
+	if (p->out->has_subscriptions)
+		return fail(p, -EINVAL, "subscriptions= may be given once");
+	p->out->has_subscriptions = true;
+	return set_pattern(p, "subscriptions", value, &p->out->subscriptions);
+}
+
+static int set_control(struct parser *p, const char *value)
+{
+	if (p->out->has_control)
+		return fail(p, -EINVAL, "control= may be given once");
+	p->out->has_control = true;
+	return set_pattern(p, "control", value, &p->out->control);
+}
+
+static int set_store(struct parser *p, const char *value)
+{
+	return set_path(p, "store", value, &p->out->store);
+}
+
+static int set_index(struct parser *p, const char *value)
+{
+	return set_path(p, "index", value, &p->out->index);
+}
+
+static int set_lockdir(struct parser *p, const char *value)
+{
+	return set_path(p, "lockdir", value, &p->out->lockdir);
+}
+
+static const struct {
+	const char *name;
+	int (*set)(struct parser *p, const char *value);
+} table[] = {
+	{ "inbox", set_inbox },
+	{ "folders", set_folders },
+	{ "subscriptions", set_subscriptions },
+	{ "control", set_control },
+	{ "store", set_store },
+	{ "index", set_index },
+	{ "dots", set_dots },
+	{ "owner", set_owner },
+	{ "lockdir", set_lockdir },
+	{ "lockwait", set_lockwait },
+	{ "scan", set_scan },
+};
+
+/* ---- -o lists ------------------------------------------------------------ */
+
+/* mount(8) and fstab add these; they mean nothing to us or to libfuse. */
+static bool is_noise(const char *word)
+{
+	static const char *const noise[] = { "defaults", "_netdev", "nofail",
+					     "auto",	 "noauto",  "rw",
+					     "user",	 "nouser",  "users" };
+
+	for (size_t i = 0; i < ARRAY_LEN(noise); i++)
+		if (strcmp(word, noise[i]) == 0)
+			return true;
+	return strncmp(word, "x-", 2) == 0;
+}
+
+/* libfuse 3.14 takes unknown options in silence, so the known ones are named
+ * here and everything else is an error. */
+static bool is_fuse(const char *word)
+{
+	static const char *const known[] = {
+		"ro",	      "suid",	     "nosuid",
+		"dev",	      "nodev",	     "exec",
+		"noexec",     "async",	     "sync",
+		"dirsync",    "atime",	     "noatime",
+		"nodiratime", "relatime",    "allow_root",
+		"debug",      "allow_other", "default_permissions",
+	};
+	static const char *const valued[] = { "fsname=", "subtype=",
+					      "max_read=", "context=" };
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (strcmp(word, known[i]) == 0)
+			return true;
+	for (size_t i = 0; i < ARRAY_LEN(valued); i++)
+		if (strncmp(word, valued[i], strlen(valued[i])) == 0)
+			return true;
+	return false;
+}
+
+static int pass_to_fuse(struct parser *p, const char *word)
+{
+	struct options *o = p->out;
+	char *all;
+
+	/* They are always set as they must be; see docs/DESIGN.md. */
+	if (strcmp(word, "allow_other") == 0 ||
+	    strcmp(word, "default_permissions") == 0)
+		return 0;
+	if (asprintf(&all, "%s%s%s", o->fuse_opts ? o->fuse_opts : "",
+		     o->fuse_opts ? "," : "", word) < 0)
+		return fail(p, -ENOMEM, "out of memory");
+	free(o->fuse_opts);
+	o->fuse_opts = all;
+	return 0;
+}
+
+static int one_option(struct parser *p, char *word)
+{
+	char *eq = strchr(word, '=');
+	size_t len = eq ? (size_t)(eq - word) : strlen(word);
+
+	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+		if (strlen(table[i].name) != len ||
+		    memcmp(table[i].name, word, len) != 0)
+			continue;
+		if (!eq)
+			return fail(p, -EINVAL, "-o %s needs a value: %s=...",
+				    word, word);
+		return table[i].set(p, eq + 1);
+	}
+	if (strcmp(word, "readdirplus") == 0) {
+		p->out->readdirplus = true;
+		return 0;
+	}
+	if (is_noise(word) || *word == '\0')
+		return 0;
+	if (strcmp(word, "auto_unmount") == 0)
+		return fail(p, -EINVAL,
+			    "-o auto_unmount is refused: after a crash the "
+			    "mountpoint would look like an empty mail store");
+	if (is_fuse(word))
+		return pass_to_fuse(p, word);
+	return fail(p, -EINVAL, "unknown option -o %s; see janusmaild --help",
+		    word);
+}
+
+/* Splits at commas; "\," is a comma in a value. */
+static int option_list(struct parser *p, const char *list)
+{
+	AUTO_FREE char *copy = strdup(list);
+	char *in = copy, *out = copy, *word = copy;
+	int ret = 0;
+
+	if (!copy)
+		return fail(p, -ENOMEM, "out of memory");
+	for (; ret == 0; in++) {
+		if (in[0] == '\\' && (in[1] == ',' || in[1] == '\\')) {
+			*out++ = *++in;
+		} else if (*in == ',' || *in == '\0') {
+			bool last = *in == '\0';
+
+			*out++ = '\0';
+			ret = one_option(p, word);
+			word = out;
+			if (last)
+				break;
+		} else {
+			*out++ = *in;
+		}
+	}
+	return ret;
+}
+
+/* ---- the command line ---------------------------------------------------- */
+
+static int check(struct parser *p)
+{
+	struct options *o = p->out;
+
+	if (!o->mountpoint)
+		return fail(p, -EINVAL, "no MOUNTPOINT; see janusmaild --help");
+	if (!o->store)
+		return fail(p, -EINVAL,
+			    "no store: add -o store=DIR, an empty "
+			    "directory or a Maildir++ tree");
+	for (unsigned i = 0; i < o->inbox_count; i++)
+		if (o->multi && !pattern_has_user(&o->inbox[i]))
+			return fail(p, -EINVAL,
+				    "inbox=%s: has no %%u, but "
+				    "another pattern has",
+				    o->inbox[i].text);
+	if (o->multi && o->has_folders && !pattern_has_user(&o->folders))
+		return fail(p, -EINVAL,
+			    "folders=%s: has no %%u, but another pattern has",
+			    o->folders.text);
+	if (o->multi && o->has_control && !pattern_has_user(&o->control))
+		return fail(p, -EINVAL, "control=%s: needs a %%u",
+			    o->control.text);
+	if (o->multi && o->inbox_count == 0 && !o->has_folders)
+		return fail(p, -EINVAL, "%%u needs inbox= or folders=");
+	return 0;
+}
+
+/* /var/lib/janusmail/srv-mail for /srv/mail; somebody's own mounts have no
+ * place there, so index= is needed. */
+static int default_index(struct parser *p)
+{
+	struct options *o = p->out;
+	char name[PATH_MAX];
+	char path[PATH_MAX];
+
+	if (o->index)
+		return 0;
+	if (geteuid() != 0)
+		return fail(p, -EINVAL,
+			    "add -o index=DIR, a directory of "
+			    "your own on a local disk");
+	(void)snprintf(name, sizeof(name), "%s", o->mountpoint + 1);
+	for (char *c = name; *c; c++)
+		if (*c == '/')
+			*c = '-';
+	if (text_path(path, sizeof(path), "/var/lib/janusmail/%s", name) < 0)
+		return fail(p, -EINVAL, "add -o index=DIR");
+	return set_index(p, path);
+}
+
+/* The home is the directory that %u names, or, without %u, the one that the
+ * inbox or the mail directory lies in. */
+static int default_subscriptions(struct parser *p)
+{
+	struct options *o = p->out;
+	const struct pattern *from =
+		o->inbox_count ? &o->inbox[0] : &o->folders;
+	char path[PATH_MAX];
+	size_t home;
+
+	if (o->has_subscriptions || (!o->inbox_count && !o->has_folders))
+		return 0;
+	home = strlen(from->text);
+	if (pattern_has_user(from))
+		home -= strlen(from->rest) + 1;
+	else
+		home = (size_t)(strrchr(from->text, '/') - from->text);
+	if (pattern_has_user(from) && *from->rest == '\0')
+		return 0; /* /var/mail/%u: no home to look in */
+	if (text_path(path, sizeof(path), "%.*s/.mailboxlist", (int)home,
+		      from->text) < 0)
+		return fail(p, -EINVAL, "a path is too long");
+	return set_subscriptions(p, path);
+}
+
+static int default_lockdir(struct parser *p)
+{
+	return p->out->lockdir ? 0 : set_lockdir(p, "/tmp");
+}
+
+static int flag_letters(struct parser *p, const char *arg)
+{
+	for (const char *c = arg + 1; *c; c++) {
+		switch (*c) {
+		case 'f':
+			p->out->foreground = true;
+			break;
+		case 'd':
+			p->out->foreground = p->out->debug = true;
+			break;
+		case 'h':
+			p->out->show_help = true;
+			break;
+		case 'V':
+			p->out->show_version = true;
+			break;
+		case 's': /* mount(8) passes these on */
+		case 'n':
+		case 'v':
+			break;
+		default:
+			return fail(p, -EINVAL,
+				    "unknown option %s; see "
+				    "janusmaild --help",
+				    arg);
+		}
+	}
+	return 0;
+}
+
+static int one_word(struct parser *p, const char *arg, const char **words,
+		    unsigned *count)
+{
+	if (strcmp(arg, "--help") == 0)
+		p->out->show_help = true;
+	else if (strcmp(arg, "--version") == 0)
+		p->out->show_version = true;
+	else if (arg[0] == '-' && arg[1] != '\0')
+		return flag_letters(p, arg);
+	else if (*count == 2)
+		return fail(p, -EINVAL, "too many words: %s", arg);
+	else
+		words[(*count)++] = arg;
+	return 0;
+}
+
+/* mount(8) gives "SOURCE MOUNTPOINT"; people give "MOUNTPOINT". */
+static int positional(struct parser *p, const char **words, unsigned count)
+{
+	int ret = 0;
+
+	if (count == 2 && !p->out->store && strcmp(words[0], "none") != 0)
+		ret = set_store(p, words[0]);
+	if (ret == 0 && count > 0)
+		ret = set_path(p, "MOUNTPOINT", words[count - 1],
+			       &p->out->mountpoint);
+	return ret;
+}
+
+static void clear(struct options *opt)
+{
+	*opt = (struct options){ .multi = false };
+	for (unsigned i = 0; i < ARRAY_LEN(opt->inbox); i++)
+		opt->inbox[i].base_fd = -1;
+	opt->folders.base_fd = -1;
+	opt->subscriptions.base_fd = -1;
+	opt->control.base_fd = -1;
+}
+
+int options_parse(int argc, char **argv, struct options *out, char *err,
+		  size_t err_size)
+{
+	struct parser p = { .out = out, .err = err, .err_size = err_size };
+	const char *words[2];
+	unsigned count = 0;
+	int ret = 0;
+
+	clear(out);
+	out->lock_ms = LOCK_MS_DEFAULT;
+	for (int i = 1; ret == 0 && i < argc; i++) {
+		if (strcmp(argv[i], "-o") != 0)
+			ret = strncmp(argv[i], "-o", 2) == 0
+				? option_list(&p, argv[i] + 2)
+				: one_word(&p, argv[i], words, &count);
+		else if (i + 1 == argc)
+			ret = fail(&p, -EINVAL, "-o needs OPTIONS after it");
+		else
+			ret = option_list(&p, argv[++i]);
+	}
+	if (ret < 0 || out->show_help || out->show_version)
+		return ret;
+	ret = positional(&p, words, count);
+	if (ret == 0)
+		ret = check(&p);
+	if (ret == 0)
+		ret = default_index(&p);
+	if (ret == 0)
+		ret = default_subscriptions(&p);
+	return ret == 0 ? default_lockdir(&p) : ret;
+}
+
+void options_fini(struct options *opt)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(opt->inbox); i++)
+		pattern_fini(&opt->inbox[i]);
+	pattern_fini(&opt->folders);
+	pattern_fini(&opt->subscriptions);
+	pattern_fini(&opt->control);
+	free(opt->store);
+	free(opt->index);
+	free(opt->mountpoint);
+	free(opt->lockdir);
+	free(opt->fuse_opts);
+	clear(opt);
+}

@@ -1,0 +1,56 @@
+/*
+ * options.h - the daemon's command line: janusmaild [options] [SOURCE]
+ * MOUNTPOINT
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+#include "compat/foldername.h"
+#include "compat/pattern.h"
+
+enum { OPTIONS_INBOX_MAX = 8 };
+
+enum options_scan {
+	SCAN_BACKGROUND, /* all folders, one after the other, after mounting */
+	SCAN_TOUCH,	 /* a folder when it is first used */
+};
+
+struct options {
+	struct pattern inbox[OPTIONS_INBOX_MAX];
+	unsigned inbox_count;
+	struct pattern folders, subscriptions, control;
+	bool has_folders, has_subscriptions, has_control;
+	char *store;	  /* absolute */
+	char *index;	  /* absolute */
+	char *mountpoint; /* absolute */
+	char *lockdir;
+	unsigned lock_ms;
+	enum foldername_dots dots;
+	enum options_scan scan;
+	bool has_owner;
+	uid_t owner_uid;
+	gid_t owner_gid;
+	bool readdirplus;
+	bool foreground, debug, show_help, show_version;
+	bool multi; /* some pattern has a %u */
+	/* What is left for libfuse, as a comma-separated -o list. */
+	char *fuse_opts;
+};
+
+/**
+ * options_parse - read a command line
+ * @err: for people, without a final stop; set when the result is not 0
+ *
+ * Nothing is opened but the patterns' bases.
+ *
+ * Return: 0; -EINVAL for what the user must correct; -errno.
+ */
+MUST_CHECK int options_parse(int argc, char **argv, struct options *out,
+			     char *err, size_t err_size);
+/** options_fini - after a failed parse too */
+void options_fini(struct options *opt);
+/** options_help - the text of --help */
+const char *options_help(void);

@@ -1,0 +1,396 @@
+#include "fs/seed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "compat/basename.h"
+#include "compat/identity.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/subscriptions.h"
+#include "compat/text.h"
+#include "compat/uidlist.h"
+
+enum {
+	LIST_MAX = 16 << 20,   /* octets of a .mailboxlist */
+	DOTLOCK_TRIES = 100,   /* 5 seconds, 50 ms apart */
+	DOTLOCK_STALE_S = 120, /* Dovecot's own limit */
+};
+
+/* A text being written into memory. */
+struct buffer {
+	char *text;
+	size_t len;
+	FILE *f;
+};
+
+static int buffer_open(struct buffer *b)
+{
+	*b = (struct buffer){ .text = NULL };
+	b->f = open_memstream(&b->text, &b->len);
+	return b->f ? 0 : -ENOMEM;
+}
+
+static int buffer_close(struct buffer *b)
+{
+	bool bad = ferror(b->f) != 0;
+
+	return fclose(b->f) != 0 || bad ? -ENOMEM : 0;
+}
+
+/* ---- where --------------------------------------------------------------- */
+
+/* Opens @path beneath @base, making what is missing as the user's own. */
+static int open_making(const struct user *u, int base, const char *path)
+{
+	char part[NAME_MAX + 1];
+	AUTO_FD int fd = io_open_beneath(base, ".", O_RDONLY | O_DIRECTORY);
+
+	while (fd >= 0 && *path) {
+		size_t len = strcspn(path, "/");
+		int sub, ret;
+
+		if (len > NAME_MAX)
+			return -ENAMETOOLONG;
+		memcpy(part, path, len);
+		part[len] = '\0';
+		path += len + (path[len] == '/');
+		if (len == 0)
+			continue;
+		ret = io_mkdir(fd, part, 0700, u->uid, u->gid);
+		if (ret < 0 && ret != -EEXIST)
+			return ret;
+		sub = io_open_beneath(fd, part, O_RDONLY | O_DIRECTORY);
+		(void)close(fd);
+		fd = sub;
+	}
+	return base_steal_fd(&fd);
+}
+
+/* Dovecot's CONTROL= directory for a folder: INBOX is ".INBOX" there; the
+ * files that belong to all folders lie in the directory itself (@dir NULL). */
+static int open_control(const struct user *u, const char *dir, bool make)
+{
+	const struct pattern *p = &u->fs->opt->control;
+	const char *sub = dir ? (*dir ? dir : ".INBOX") : "";
+	char path[PATH_MAX];
+	int ret;
+
+	if (!make)
+		return pattern_open(p, u->name, sub, O_RDONLY | O_DIRECTORY);
+	if (!pattern_has_user(p))
+		return open_making(u, p->base_fd, sub);
+	ret = text_path(path, sizeof(path), "%s%s%s/%s/%s", p->before, u->name,
+			p->after, p->rest, sub);
+	return ret < 0 ? ret : open_making(u, p->base_fd, path);
+}
+
+static bool has_file(int dirfd, const char *name)
+{
+	struct stat st;
+
+	return dirfd >= 0 &&
+		fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+bool seed_needed(const struct folder *f)
+{
+	AUTO_FD int dir = folder_open_dir(f, "");
+	AUTO_FD int control = -1;
+
+	if (!has_file(dir, "dovecot-uidlist"))
+		return true;
+	if (!f->fs->opt->has_control)
+		return false;
+	control = open_control(f->user, f->dir, false);
+	return !has_file(control, "dovecot-uidlist");
+}
+
+/* ---- what ---------------------------------------------------------------- */
+
+struct writer {
+	const struct folder *folder;
+	FILE *f;
+};
+
+static int write_record(const struct msg *m, const char *name, void *arg)
+{
+	const struct writer *w = arg;
+	struct basename b = { .folder = w->folder->number,
+			      .uidvalidity = w->folder->uidvalidity,
+			      .uid = m->uid,
+			      .date = m->date,
+			      .size = m->size };
+	char base[BASENAME_MAX + 1];
+	struct uidlist_record r = { .uid = m->uid,
+				    .psize = UINT64_MAX,
+				    .vsize = UINT64_MAX };
+
+	(void)name;
+	basename_format(&b, base);
+	r.name = base;
+	r.name_len = strlen(base);
+	uidlist_write_record(w->f, &r);
+	return 0;
+}
+
+static int make_uidlist(const struct folder *f, const struct index_folder *row,
+			struct buffer *b)
+{
+	struct uidlist_header h = { .version = 3,
+				    .uidvalidity = f->uidvalidity,
+				    .uidnext =
+					    row->uidnext ? row->uidnext : 1 };
+	struct writer w = { .folder = f };
+	int ret = buffer_open(b);
+
+	if (ret < 0)
+		return ret;
+	w.f = b->f;
+	memcpy(h.guid, f->guid, sizeof(h.guid));
+	uidlist_write_header(b->f, &h);
+	ret = index_each(f->fs->index, f->number, write_record, &w);
+	return buffer_close(b) < 0 ? -ENOMEM : ret;
+}
+
+static int make_keywords(const struct index_folder *row, struct buffer *b)
+{
+	int ret = buffer_open(b);
+
+	if (ret < 0)
+		return ret;
+	dkeywords_write(b->f, &row->keywords);
+	return buffer_close(b);
+}
+
+/* Dovecot takes this lock for every change of the uidlist, by O_EXCL. */
+static int dotlock(const struct user *u, int dirfd)
+{
+	static const char name[] = "dovecot-uidlist.lock";
+	struct timespec pause = { .tv_nsec = 50000000 };
+	struct identity was;
+	struct stat st;
+	int fd;
+
+	for (int i = 0; i < DOTLOCK_TRIES; i++) {
+		was = identity_enter(u->uid, u->gid);
+		fd = openat(dirfd, name,
+			    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		identity_leave(was);
+		if (fd >= 0) {
+			(void)close(fd);
+			return 0;
+		}
+		if (errno != EEXIST)
+			return -errno;
+		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    st.st_ctim.tv_sec + DOTLOCK_STALE_S < time(NULL))
+			(void)unlinkat(dirfd, name, 0);
+		else
+			(void)nanosleep(&pause, NULL);
+	}
+	return -EAGAIN;
+}
+
+static int put(const struct user *u, int dirfd, const char *name,
+	       const struct buffer *b)
+{
+	return io_replace_file(dirfd, name, b->text, b->len, u->uid, u->gid);
+}
+
+static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
+		    const struct buffer *list, bool again)
+{
+	int ret;
+
+	if (dirfd < 0)
+		return dirfd;
+	if (!again && has_file(dirfd, "dovecot-uidlist"))
+		return 0;
+	ret = dotlock(f->user, dirfd);
+	if (ret < 0)
+		return ret;
+	ret = put(f->user, dirfd, "dovecot-keywords", kw);
+	if (ret == 0)
+		ret = put(f->user, dirfd, "dovecot-uidlist", list);
+	if (io_unlink(dirfd, "dovecot-uidlist.lock", 0) < 0)
+		log_warn("dovecot-uidlist.lock: cannot be removed; Dovecot "
+			 "will wait until it is stale");
+	return ret;
+}
+
+int seed_folder(struct folder *f, bool again)
+{
+	AUTO_FD int dir = folder_open_dir(f, "");
+	AUTO_FD int control = -1;
+	struct buffer kw = { .text = NULL }, list = { .text = NULL };
+	struct index_folder row;
+	int ret = index_folder_get(f->fs->index, f->number, &row);
+
+	if (ret == 0)
+		ret = make_keywords(&row, &kw);
+	if (ret == 0)
+		ret = make_uidlist(f, &row, &list);
+	if (ret == 0)
+		ret = put_both(f, dir, &kw, &list, again);
+	if (ret == 0 && f->fs->opt->has_control) {
+		control = open_control(f->user, f->dir, true);
+		ret = put_both(f, control, &kw, &list, again);
+	}
+	free(kw.text);
+	free(list.text);
+	if (ret < 0) {
+		char name[400];
+
+		folder_log_name(f, name, sizeof(name));
+		log_err("%s: Dovecot's control files cannot be written: %s",
+			name,
+			ret == -EAGAIN ? "dovecot-uidlist.lock is held"
+				       : strerrordesc_np(-ret));
+	}
+	return ret;
+}
+
+/* ---- subscriptions ------------------------------------------------------- */
+
+/* The mail directory as seen from the home: "mail" for /home/%u/mail. */
+static const char *prefix_of(const struct options *o)
+{
+	const char *home_end = strrchr(o->subscriptions.text, '/');
+	size_t len = (size_t)(home_end - o->subscriptions.text);
+
+	if (o->has_folders &&
+	    strncmp(o->folders.text, o->subscriptions.text, len) == 0 &&
+	    o->folders.text[len] == '/')
+		return o->folders.text + len + 1;
+	return "";
+}
+
+/* The directory that shows a subscribed mailbox, which need not exist. */
+static const char *dir_of(const struct user *u, const char *legacy, char *out)
+{
+	bool changed;
+
+	for (size_t i = 0; i < u->ledger.count; i++) {
+		const struct ledger_folder *l = &u->ledger.folders[i];
+
+		if (l->place == LEDGER_PLACE_FOLDERS &&
+		    strcmp(l->legacy, legacy) == 0)
+			return l->dir;
+	}
+	foldername_map(legacy, u->fs->opt->dots, out, &changed);
+	return out;
+}
+
+static void subscribe_line(const struct user *u, FILE *f, const char *line,
+			   size_t len)
+{
+	char legacy[PATH_MAX], dir[FOLDERNAME_MAX + 1], word[PATH_MAX];
+	const char *name;
+	size_t name_len;
+
+	switch (subscription_classify(line, len, prefix_of(u->fs->opt), &name,
+				      &name_len)) {
+	case SUBSCRIPTION_INBOX:
+		subscription_write(f, "");
+		return;
+	case SUBSCRIPTION_FOLDER:
+		while (name_len > 0 && name[name_len - 1] == '/')
+			name_len--;
+		if (name_len == 0 ||
+		    text_path(legacy, sizeof(legacy), "%.*s", (int)name_len,
+			      name) < 0)
+			return;
+		subscription_write(f, dir_of(u, legacy, dir));
+		return;
+	case SUBSCRIPTION_REMOTE:
+	case SUBSCRIPTION_NAMESPACE:
+		log_warn("%s: .mailboxlist: %s names a mailbox outside this "
+			 "store; not subscribed",
+			 u->name, text_escape(line, len, word, sizeof(word)));
+		return;
+	}
+}
+
+static int make_subscriptions(const struct user *u, const char *text,
+			      struct buffer *b)
+{
+	int ret = buffer_open(b);
+
+	if (ret < 0)
+		return ret;
+	subscription_write_header(b->f);
+	while (*text) {
+		size_t len = strcspn(text, "\n");
+
+		if (len > 0)
+			subscribe_line(u, b->f, text, len);
+		text += len + (text[len] == '\n');
+	}
+	return buffer_close(b);
+}
+
+static int read_mailboxlist(const struct user *u, char **out)
+{
+	AUTO_FD int fd =
+		pattern_open(&u->fs->opt->subscriptions, u->name, "", O_RDONLY);
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -ENOTSUP;
+	if (st.st_size > LIST_MAX)
+		return -EFBIG;
+	text = calloc(1, (size_t)st.st_size + 1);
+	if (!text)
+		return -ENOMEM;
+	n = io_read_at(fd, text, (size_t)st.st_size, 0);
+	if (n < 0)
+		return (int)n;
+	*out = base_steal_ptr(&text);
+	return 0;
+}
+
+int seed_subscriptions(struct user *u)
+{
+	const struct options *o = u->fs->opt;
+	AUTO_FREE char *text = NULL;
+	AUTO_FD int control = -1;
+	struct buffer b = { .text = NULL };
+	int ret;
+
+	if (!o->has_subscriptions || has_file(u->fd, "subscriptions"))
+		return 0;
+	ret = read_mailboxlist(u, &text);
+	if (ret == -ENOENT)
+		return 0;
+	if (ret < 0) {
+		log_warn("%s: .mailboxlist cannot be read: %s; no folder is "
+			 "subscribed",
+			 u->name, strerrordesc_np(-ret));
+		return 0;
+	}
+	ret = make_subscriptions(u, text, &b);
+	if (ret == 0 && o->has_control) {
+		control = open_control(u, NULL, true);
+		ret = control < 0 ? control : 0;
+		if (ret == 0 && !has_file(control, "subscriptions"))
+			ret = put(u, control, "subscriptions", &b);
+	}
+	if (ret == 0)
+		ret = put(u, u->fd, "subscriptions", &b);
+	free(b.text);
+	return ret;
+}

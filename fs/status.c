@@ -1,0 +1,246 @@
+#include "fs/status.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "compat/io.h"
+#include "compat/pattern.h"
+#include "compat/text.h"
+#include "fs/folder.h"
+#include "fs/user.h"
+#include "index/index.h"
+
+enum { SCHEMA = 1 };
+
+/* As it is, if JSON can hold it; escaped otherwise. */
+static json_t *name_json(const char *name)
+{
+	size_t len = strlen(name);
+	char *word;
+	json_t *j;
+
+	if (text_is_utf8(name, len))
+		return json_stringn(name, len);
+	word = malloc(4 * len + 1);
+	if (!word)
+		return NULL;
+	j = json_string(text_escape(name, len, word, 4 * len + 1));
+	free(word);
+	return j;
+}
+
+static DIR *open_dir(int userfd, const char *dir, const char *sub)
+{
+	char path[PATH_MAX];
+	int fd;
+	DIR *d;
+
+	if (text_path(path, sizeof(path), "%s/%s", *dir ? dir : ".", sub) < 0)
+		return NULL;
+	fd = io_open_beneath(userfd, path, O_RDONLY | O_DIRECTORY);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d)
+		base_auto_close(&fd);
+	return d;
+}
+
+static uint64_t count_files(int userfd, const char *dir, const char *sub)
+{
+	DIR *d = open_dir(userfd, dir, sub);
+	const struct dirent *de;
+	uint64_t n = 0;
+
+	if (!d)
+		return 0;
+	while ((de = readdir(d)))
+		if (de->d_name[0] != '.' && de->d_type != DT_DIR)
+			n++;
+	(void)closedir(d);
+	return n;
+}
+
+/* Message files that lie in the new store. */
+static json_t *store_json(const struct user *u, const char *dir)
+{
+	return json_pack("{s:I}", "messages",
+			 (json_int_t)(count_files(u->fd, dir, "cur") +
+				      count_files(u->fd, dir, "new")));
+}
+
+static json_t *damage_json(const struct damage *d)
+{
+	json_t *j =
+		json_pack("{s:s, s:I, s:I, s:o}", "kind", damage_name(d->kind),
+			  "offset", (json_int_t)d->off, "count",
+			  (json_int_t)d->count, "text", name_json(d->text));
+
+	if (d->uid)
+		(void)json_object_set_new(j, "uid",
+					  json_integer((json_int_t)d->uid));
+	return j;
+}
+
+static json_t *legacy_json(struct folder *f, bool known,
+			   const struct index_folder *row)
+{
+	const struct options *o = f->fs->opt;
+	const struct pattern *p = f->place == LEDGER_PLACE_FOLDERS
+		? &o->folders
+		: &o->inbox[f->place];
+	char path[PATH_MAX] = "";
+	json_t *j;
+
+	if (pattern_path(p, f->user->name, f->legacy, path, sizeof(path)) < 0)
+		path[0] = '\0';
+	j = json_pack("{s:o, s:o}", "path", name_json(path), "name",
+		      name_json(f->legacy));
+	if (!j || !known)
+		return j;
+	(void)json_object_update_new(
+		j,
+		json_pack("{s:I, s:I, s:I, s:I, s:I}", "messages",
+			  (json_int_t)row->messages, "unseen",
+			  (json_int_t)row->unseen, "octets",
+			  (json_int_t)row->octets, "uidvalidity",
+			  (json_int_t)f->uidvalidity, "uidnext",
+			  (json_int_t)row->uidnext));
+	return j;
+}
+
+static json_t *folder_json(struct folder *f)
+{
+	static const char *const states[] = { "waiting", "ok", "damaged",
+					      "unreadable" };
+	struct index_folder row;
+	bool known;
+	json_t *j;
+
+	(void)pthread_rwlock_rdlock(&f->lock);
+	known = index_folder_get(f->fs->index, f->number, &row) == 0;
+	j = json_pack("{s:o, s:s, s:s, s:b}", "name",
+		      name_json(*f->dir ? f->dir + 1 : "INBOX"), "phase",
+		      "legacy", "state", states[f->state], "renamed",
+		      f->renamed);
+	(void)json_object_set_new(j, "legacy", legacy_json(f, known, &row));
+	if (f->damage.kind != DAMAGE_NONE)
+		(void)json_object_set_new(j, "damage", damage_json(&f->damage));
+	(void)pthread_rwlock_unlock(&f->lock);
+	(void)json_object_set_new(j, "store", store_json(f->user, f->dir));
+	return j;
+}
+
+/* ---- native folders ------------------------------------------------------ */
+
+static void add_native(const struct user *u, const char *dir, json_t *list)
+{
+	(void)json_array_append_new(
+		list,
+		json_pack("{s:o, s:s, s:s, s:b, s:o}", "name",
+			  name_json(*dir ? dir + 1 : "INBOX"), "phase",
+			  "native", "state", "ok", "renamed", 0, "store",
+			  store_json(u, dir)));
+}
+
+static bool is_native(struct user *u, const char *dir)
+{
+	DIR *d = user_folder(u, dir) ? NULL : open_dir(u->fd, dir, "cur");
+
+	if (d)
+		(void)closedir(d);
+	return d != NULL;
+}
+
+static void add_natives(struct user *u, json_t *list)
+{
+	DIR *d = open_dir(u->fd, "", ".");
+	const struct dirent *de;
+
+	if (!d)
+		return;
+	if (is_native(u, ""))
+		add_native(u, "", list);
+	while ((de = readdir(d)))
+		if (de->d_name[0] == '.' && de->d_name[1] != '\0' &&
+		    de->d_name[1] != '.' && is_native(u, de->d_name))
+			add_native(u, de->d_name, list);
+	(void)closedir(d);
+}
+
+/* ---- users --------------------------------------------------------------- */
+
+static json_t *not_served_json(const struct user *u)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < u->not_served_count; i++)
+		(void)json_array_append_new(list,
+					    json_pack("{s:s, s:s}", "path",
+						      u->not_served[i].path,
+						      "why",
+						      u->not_served[i].why));
+	return list;
+}
+
+static json_t *user_json(struct user *u)
+{
+	json_t *list = json_array(), *skipped;
+	struct folder **folders;
+	size_t count;
+
+	(void)pthread_mutex_lock(&u->lock);
+	count = u->count;
+	folders = calloc(count + 1, sizeof(*folders));
+	if (folders && count > 0)
+		memcpy(folders, u->folders, count * sizeof(*folders));
+	skipped = not_served_json(u);
+	(void)pthread_mutex_unlock(&u->lock);
+	/* A folder's lock is taken before its user's, never after. */
+	for (size_t i = 0; folders && i < count; i++)
+		(void)json_array_append_new(list, folder_json(folders[i]));
+	free(folders);
+	add_natives(u, list);
+	return json_pack("{s:o, s:I, s:I, s:o, s:o}", "name",
+			 name_json(u->name), "uid", (json_int_t)u->uid, "gid",
+			 (json_int_t)u->gid, "folders", list, "not_served",
+			 skipped);
+}
+
+struct gather {
+	struct fs *fs;
+	json_t *users;
+};
+
+static int add_user(const char *name, void *arg)
+{
+	const struct gather *g = arg;
+	struct user *u;
+	json_t *j;
+
+	if (user_find(g->fs, name, &u) == 0)
+		j = user_json(u);
+	else
+		j = json_pack("{s:o, s:s}", "name", name_json(name), "error",
+			      "cannot be shown; the log says why");
+	return json_array_append_new(g->users, j) < 0 ? -ENOMEM : 0;
+}
+
+json_t *status_json(struct fs *fs)
+{
+	struct gather g = { .fs = fs, .users = json_array() };
+	int ret = user_each_name(fs, add_user, &g);
+	json_t *j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "schema",
+			      SCHEMA, "version", JANUSMAIL_VERSION,
+			      "mountpoint", name_json(fs->opt->mountpoint),
+			      "store", name_json(fs->opt->store), "index",
+			      name_json(fs->opt->index), "users", g.users);
+
+	if (ret < 0)
+		(void)json_object_set_new(j, "error",
+					  json_string(strerrordesc_np(-ret)));
+	return j;
+}

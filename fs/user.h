@@ -1,0 +1,79 @@
+/*
+ * user.h - users, and which folders they have.
+ *
+ * A user is attached when first looked up: the legacy places are walked, new
+ * folders get a number and a line in the ledger, their directories are made in
+ * the new store. No MBX is read for that but its first 2 KiB; folders are
+ * seeded and indexed when they are first used (folder.h).
+ *
+ * Threads: all functions are safe. Users live as long as the daemon.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "compat/base.h"
+#include "compat/ledger.h"
+#include "fs/folder.h"
+#include "fs/fs.h"
+
+/* A file below the user's mail directory that is not shown, and why. */
+struct not_served {
+	char *path; /* text_escape()d */
+	const char *why;
+};
+
+struct user {
+	struct fs *fs;
+	char *name; /* "" in single-user mode */
+	uid_t uid;  /* the tree belongs to */
+	gid_t gid;
+	int fd; /* Maildir++ root in the new store */
+
+	pthread_mutex_t lock; /* guards what follows */
+	bool attached;
+	struct ledger ledger;
+	struct folder **folders; /* by dir */
+	size_t count;
+	struct store *inbox[OPTIONS_INBOX_MAX];
+	struct store *mail; /* folders= */
+	struct not_served *not_served;
+	size_t not_served_count;
+	int64_t refreshed_ms;
+	struct user *next;
+};
+
+/** users_new - NULL when out of memory */
+struct users *users_new(void);
+/** users_free - NULL is fine */
+void users_free(struct users *t);
+
+/**
+ * user_find - the user of that name, attached
+ * Return: 0; -ENOENT when no place names him; -errno (logged).
+ */
+MUST_CHECK int user_find(struct fs *fs, const char *name, struct user **out);
+
+/**
+ * user_refresh - look for folders that are new in the legacy places
+ * Does nothing within a second of the last time.
+ */
+MUST_CHECK int user_refresh(struct user *u);
+
+/** user_folder - the legacy folder shown as directory @dir; NULL if none */
+struct folder *user_folder(struct user *u, const char *dir);
+
+/** user_save_folder - put a folder's number, UIDVALIDITY and GUID into the
+ * ledger. The caller holds the folder's write lock, not the user's. */
+MUST_CHECK int user_save_folder(struct user *u, const struct folder *f);
+
+/** user_store - the legacy store a place means; NULL if there is none */
+struct store *user_store(struct user *u, int place);
+
+/* A non-zero return ends the walk and is returned. */
+typedef int user_name_fn(const char *name, void *arg);
+/** user_each_name - everyone who has mail somewhere, each once, sorted */
+MUST_CHECK int user_each_name(struct fs *fs, user_name_fn *fn, void *arg);

@@ -1,0 +1,259 @@
+#include "fs/view.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "compat/io.h"
+#include "compat/log.h"
+#include "fs/attr.h"
+#include "fs/folder.h"
+#include "fs/user.h"
+
+bool view_is_message(uint64_t ino)
+{
+	uint32_t folder, uid;
+
+	return index_ino_split(ino, &folder, &uid) == 0;
+}
+
+struct folder *view_folder(const struct node *n)
+{
+	/* INBOX may turn up after its root was first looked up. */
+	return n->kind == NODE_MAIL ? user_folder(n->user, "") : n->folder;
+}
+
+bool view_is_hidden(const struct fs *fs, const struct node *parent,
+		    const char *name)
+{
+	return !fs->multi && parent->kind == NODE_MAIL &&
+		strcmp(name, FS_STATE_SINGLE) == 0;
+}
+
+static bool is_messages(const struct node *n)
+{
+	return (n->kind == NODE_CUR || n->kind == NODE_NEW) && n->folder;
+}
+
+static struct node_role role_in(const struct node *parent, const char *name,
+				const struct stat *st)
+{
+	static const struct {
+		const char *name;
+		enum node_kind kind;
+	} subs[] = { { "cur", NODE_CUR },
+		     { "new", NODE_NEW },
+		     { "tmp", NODE_TMP } };
+	struct node_role role = { .kind = NODE_PLAIN, .user = parent->user };
+
+	if (!S_ISDIR(st->st_mode) ||
+	    (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER))
+		return role;
+	for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
+		if (strcmp(name, subs[i].name) == 0) {
+			role.kind = subs[i].kind;
+			role.folder = view_folder(parent);
+		}
+	}
+	if (parent->kind == NODE_MAIL && name[0] == '.') {
+		role.kind = NODE_FOLDER;
+		role.folder = user_folder(parent->user, name);
+	}
+	return role;
+}
+
+static bool is_watched(enum node_kind kind, const struct folder *f)
+{
+	return f && (kind == NODE_CUR || kind == NODE_NEW);
+}
+
+static void fill(struct view_entry *out, const struct stat *st,
+		 const struct node *n)
+{
+	*out = (struct view_entry){ .st = *st,
+				    .watched = is_watched(n->kind, n->folder) };
+	attr_adjust(&out->st, n);
+}
+
+/* Becomes a node with one lookup more; @fd is used up. */
+static int enter(struct fs *fs, struct node *parent, const char *name, int fd,
+		 struct view_entry *out)
+{
+	struct node_role role;
+	struct node *n;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st) < 0) {
+		ret = -errno;
+		base_auto_close(&fd);
+		return ret;
+	}
+	/* Another filesystem's inode numbers could be the same. */
+	if (st.st_dev != fs->store_dev) {
+		base_auto_close(&fd);
+		return -EXDEV;
+	}
+	role = role_in(parent, name, &st);
+	ret = node_take(fs->nodes, fd, &st, &role, &n);
+	if (ret == 0)
+		fill(out, &st, n);
+	return ret;
+}
+
+int view_enter(struct fs *fs, struct node *parent, const char *name, int fd,
+	       struct view_entry *out)
+{
+	char path[64];
+	int own;
+
+	/* A node holds O_PATH, so that it pins the inode and nothing else. */
+	attr_fd_path(fd, path);
+	own = open(path, O_PATH | O_CLOEXEC);
+	return own < 0 ? -errno : enter(fs, parent, name, own, out);
+}
+
+static int lookup_user(struct fs *fs, const char *name, struct view_entry *out)
+{
+	struct node_role role = { .kind = NODE_MAIL };
+	struct node *n;
+	struct stat st;
+	int fd, ret = user_find(fs, name, &role.user);
+
+	if (ret < 0)
+		return ret;
+	fd = openat(role.user->fd, ".", O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0) {
+		ret = -errno;
+		base_auto_close(&fd);
+		return ret;
+	}
+	ret = node_take(fs->nodes, fd, &st, &role, &n);
+	if (ret == 0)
+		fill(out, &st, n);
+	return ret;
+}
+
+static int lookup_real(struct fs *fs, struct node *parent, const char *name,
+		       struct view_entry *out)
+{
+	int fd = openat(parent->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : enter(fs, parent, name, fd, out);
+}
+
+static int lookup_message(struct fs *fs, struct node *parent, const char *name,
+			  struct view_entry *out)
+{
+	struct folder *f = parent->folder;
+	struct msg m;
+	int ret = folder_ready(f);
+
+	/* What is known stays reachable while the MBX is locked. */
+	ret = folder_by_name(f, parent->kind == NODE_NEW, name, &m);
+	if (ret == -ENOENT)
+		return lookup_real(fs, parent, name, out);
+	if (ret < 0)
+		return ret;
+	*out = (struct view_entry){ .message = true };
+	attr_message(&out->st, f, &m);
+	return 0;
+}
+
+int view_lookup(struct fs *fs, struct node *parent, const char *name,
+		struct view_entry *out)
+{
+	struct folder *f;
+	int ret;
+
+	if (parent->kind == NODE_USERS)
+		return lookup_user(fs, name, out);
+	if (view_is_hidden(fs, parent, name))
+		return -ENOENT;
+	if (is_messages(parent))
+		return lookup_message(fs, parent, name, out);
+	f = parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER
+		? view_folder(parent)
+		: NULL;
+	/* The names in INBOX's directory that are other folders do not
+	 * depend on INBOX. */
+	if (f && name[0] != '.') {
+		ret = folder_shown(f);
+		if (ret < 0)
+			return ret;
+	}
+	ret = lookup_real(fs, parent, name, out);
+	if (ret == -ENOENT && parent->kind == NODE_MAIL && name[0] == '.' &&
+	    user_refresh(parent->user) == 0)
+		ret = lookup_real(fs, parent, name, out);
+	return ret;
+}
+
+static int stat_message(struct fs *fs, uint64_t ino, struct view_entry *out)
+{
+	struct folder *f;
+	uint32_t number;
+	struct msg m;
+	int ret = index_by_ino(fs->index, ino, &number, &m);
+
+	if (ret < 0)
+		return ret == -ENOENT ? -ESTALE : ret;
+	f = folder_by_number(number);
+	if (!f)
+		return -ESTALE;
+	*out = (struct view_entry){ .message = true };
+	attr_message(&out->st, f, &m);
+	return 0;
+}
+
+int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
+{
+	struct node *n;
+	struct stat st;
+
+	if (view_is_message(ino))
+		return stat_message(fs, ino, out);
+	n = node_get(fs->nodes, ino);
+	if (!n)
+		return -ESTALE;
+	if (n->kind == NODE_USERS) {
+		*out = (struct view_entry){ .message = false };
+		return attr_users(&out->st, fs);
+	}
+	/* Whatever is wrong is logged, and said again at opendir. */
+	if (is_watched(n->kind, n->folder) && folder_ready(n->folder) < 0)
+		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
+	if (fstat(n->fd, &st) < 0)
+		return -errno;
+	fill(out, &st, n);
+	out->st.st_ino = ino;
+	return 0;
+}
+
+/* Folder directories, and the three directories in them, are not for removing
+ * while the legacy file is the truth. */
+static bool is_fixed(const struct node *parent, const char *name)
+{
+	if (parent->kind == NODE_MAIL && name[0] == '.')
+		return user_folder(parent->user, name) != NULL;
+	if (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER)
+		return false;
+	return view_folder(parent) &&
+		(strcmp(name, "cur") == 0 || strcmp(name, "new") == 0 ||
+		 strcmp(name, "tmp") == 0);
+}
+
+int view_may_change(const struct node *parent, const char *name)
+{
+	if (parent->kind == NODE_USERS)
+		return -EPERM;
+	if (parent->folder &&
+	    (parent->kind == NODE_CUR || parent->kind == NODE_NEW ||
+	     parent->kind == NODE_TMP))
+		return -EACCES;
+	return name && is_fixed(parent, name) ? -EACCES : 0;
+}
