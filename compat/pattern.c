@@ -191,8 +191,8 @@ int pattern_path(const struct pattern *p, const char *user, const char *sub,
 	int rc;
 
 	if (!p->before)
-		return text_path(buf, size, "%s%s%s", p->text, *sub ? "/" : "",
-				 sub);
+		return text_path(buf, size, "%s%s%s", p->text,
+				 *sub && p->text[1] ? "/" : "", sub);
 	rc = below(p, user, sub, path, sizeof(path));
 	if (rc)
 		return rc;

@@ -273,7 +273,7 @@ int dkeywords_parse(const char *text, size_t len, struct keywords *out)
 	while (next_line(&all, &one)) {
 		if (!next_word(&one, &word) ||
 		    get_number(word, DKEYWORDS - 1, &slot) != 0 ||
-		    line_len(&one) > KEYWORD_NAME_MAX)
+		    one.p == one.end || line_len(&one) > KEYWORD_NAME_MAX)
 			continue;
 		memcpy(out->name[slot], one.p, line_len(&one));
 		out->name[slot][line_len(&one)] = '\0';
