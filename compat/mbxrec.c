@@ -76,7 +76,7 @@ static void parse_keywords(const uint8_t *head, struct mbx_header *out)
 	const uint8_t *p = head + HEAD_KEYWORDS;
 	unsigned slot;
 
-	for (slot = 0; slot < MBX_KEYWORDS && p < end; slot++) {
+	for (slot = 0; slot < MBX_KEYWORDS; slot++) {
 		const uint8_t *cr = find(p, end, '\r');
 
 		if (!cr || cr == p)

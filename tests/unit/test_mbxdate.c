@@ -195,6 +195,7 @@ TEST(mbxdate, refuses_what_c_client_refuses)
 		"1-Jan 2012",
 		"1-Janu.-2012",
 		"1-Jan-1969",
+		"1-Jan-49",
 		"1-Jan-999",
 		"1-Jan-2098",
 		"1-Jan-2012x",
