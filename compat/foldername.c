@@ -262,6 +262,14 @@ static void end_shift(struct writer *w)
 	w->bits = 0;
 }
 
+/* Return: what w->len would be after end_shift(). */
+static size_t closed_len(const struct writer *w)
+{
+	if (!w->shifted)
+		return w->len;
+	return w->len + (w->left ? 2 : 1);
+}
+
 static void put_escape(struct writer *w, uint32_t c)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -305,22 +313,36 @@ static size_t write_name(const struct points *pts, size_t count, char *out)
 	return w.len;
 }
 
+/* Return: how many code points make a name that can have the hash behind it
+ * and does not end in an empty level. */
+static size_t points_that_fit(const struct points *pts)
+{
+	char scratch[FOLDERNAME_MAX];
+	struct writer w = { .out = scratch };
+	size_t count = 0, i;
+
+	put(&w, '.');
+	for (i = 0; i < pts->count; i++) {
+		put_point(&w, pts->cp[i], pts->dots);
+		if (closed_len(&w) > CUT_MAX)
+			break;
+		if (pts->cp[i] != '/')
+			count = i + 1;
+	}
+	return count;
+}
+
 void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
 		    bool *changed_out)
 {
 	struct points pts = { .dots = dots };
-	size_t count, len;
+	size_t len;
 
 	read_name(legacy, &pts);
-	count = pts.count;
-	len = write_name(&pts, count, out);
+	len = write_name(&pts, pts.count, out);
 	if (pts.full || len > FOLDERNAME_MAX) {
 		pts.changed = true;
-		do {
-			while (pts.cp[count - 1] == '/')
-				count--;
-			len = write_name(&pts, count, out);
-		} while (len > CUT_MAX && count--);
+		len = write_name(&pts, points_that_fit(&pts), out);
 		(void)snprintf(out + len, HASH_LEN + 1, "_%016" PRIx64,
 			       digest_quick(legacy, strlen(legacy)));
 		len += HASH_LEN;
