@@ -431,8 +431,8 @@ static int scan_one(struct scanner *c, uint64_t end)
 	struct scan *s = c->scan;
 	uint64_t off = s->next.off;
 	struct mbx_record r;
-	const uint8_t *p;
-	size_t len;
+	const uint8_t *p = NULL;
+	size_t len = 0;
 	int ret;
 
 	if (off == end)

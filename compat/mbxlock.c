@@ -170,7 +170,9 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 			(uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
 	if (ret < 0)
 		return ret;
-	was = identity_enter(opt->uid, opt->gid);
+	out->uid = opt->uid == (uid_t)-1 ? st.st_uid : opt->uid;
+	out->gid = opt->gid == (gid_t)-1 ? st.st_gid : opt->gid;
+	was = identity_enter(out->uid, out->gid);
 	do {
 		ret = try_parse(out->path, deadline, &out->fd);
 	} while (ret == -ESTALE && now_us() < deadline);
@@ -188,7 +190,7 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 void mbxlock_parse_release(const struct mbxparse *l,
 			   const struct mbxlock_options *opt)
 {
-	struct identity was = identity_enter(opt->uid, opt->gid);
+	struct identity was = identity_enter(l->uid, l->gid);
 
 	/* If a tmp cleaner gave the name to somebody else, it is theirs. */
 	if (name_shows(l->path, l->fd))

@@ -21,16 +21,20 @@ struct mbxlock_options {
 	const char *dir; /* "/tmp", as the UW processes see it */
 	unsigned ms;	 /* deadline; 0: one try */
 	uid_t uid;	 /* lock files are made as this user if we are root, */
-	gid_t gid;	 /* so that UW, running as that user, can remove them */
+	gid_t gid;	 /* so that UW, running as that user, can remove them;
+			    -1: as the mailbox's owner */
 };
 
-/** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno. */
+/** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno.
+ */
 MUST_CHECK int mbxlock_share(int fd, unsigned ms);
 /** mbxlock_unshare - LOCK_UN */
 void mbxlock_unshare(int fd);
 
 struct mbxparse {
 	int fd; /* of the lock file */
+	uid_t uid;
+	gid_t gid;
 	char path[96];
 };
 

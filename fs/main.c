@@ -323,6 +323,12 @@ int main(int argc, char **argv)
 	}
 	if (!opt.foreground)
 		pipe_fd = daemonize();
+	if (!opt.foreground && pipe_fd < 0) {
+		log_err("cannot go into the background: %s",
+			strerrordesc_np(-pipe_fd));
+		options_fini(&opt);
+		return EXIT_SYSTEM;
+	}
 	prepare_process();
 	code = run(&opt, &pipe_fd);
 	report(&pipe_fd, code);

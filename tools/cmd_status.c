@@ -1,0 +1,211 @@
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "compat/log.h"
+#include "compat/text.h"
+#include "tools/cmd.h"
+#include "tools/mounted.h"
+
+/* ---- talking to the daemon ----------------------------------------------- */
+
+static int connect_to(const char *index)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (text_path(addr.sun_path, sizeof(addr.sun_path), "%s/control",
+		      index) < 0)
+		return -ENAMETOOLONG;
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	return base_steal_fd(&fd);
+}
+
+static json_t *ask(int fd, const char *request)
+{
+	size_t len = strlen(request);
+	json_error_t err;
+	json_t *reply;
+
+	if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len)
+		return NULL;
+	reply = json_loadfd(fd, JSON_DISABLE_EOF_CHECK, &err);
+	if (!reply)
+		log_err("status: the daemon's answer is not JSON: %s",
+			err.text);
+	return reply;
+}
+
+/* ---- for people ---------------------------------------------------------- */
+
+static const char *text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+static json_int_t number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+/* "1180 in MBX", "24 in store", "1180 in MBX + 24 in store" */
+static void print_counts(const json_t *folder)
+{
+	const json_t *legacy = json_object_get(folder, "legacy");
+	const json_t *store = json_object_get(folder, "store");
+	json_int_t in_store = number(store, "messages");
+
+	if (!legacy)
+		(void)printf("%lld in store", (long long)in_store);
+	else if (!json_object_get(legacy, "messages"))
+		(void)printf("not looked at yet");
+	else
+		(void)printf("%lld in MBX (%lld unseen)",
+			     (long long)number(legacy, "messages"),
+			     (long long)number(legacy, "unseen"));
+	if (legacy && in_store > 0)
+		(void)printf(" + %lld in store", (long long)in_store);
+}
+
+static void print_folder(const json_t *folder)
+{
+	const json_t *legacy = json_object_get(folder, "legacy");
+	const json_t *damage = json_object_get(folder, "damage");
+
+	(void)printf("  %-30s %-7s %-10s ", text(folder, "name"),
+		     text(folder, "phase"), text(folder, "state"));
+	print_counts(folder);
+	(void)printf("\n");
+	if (json_is_true(json_object_get(folder, "renamed")))
+		(void)printf("      renamed: the mailbox is called %s\n",
+			     text(legacy, "name"));
+	if (damage)
+		(void)printf("      damage (%s) at offset %lld: %s\n"
+			     "      in %s\n",
+			     text(damage, "kind"),
+			     (long long)number(damage, "offset"),
+			     text(damage, "text"), text(legacy, "path"));
+}
+
+static void print_user(const json_t *user)
+{
+	size_t i;
+	json_t *item;
+
+	if (*text(user, "name"))
+		(void)printf("user %s (%lld:%lld)\n", text(user, "name"),
+			     (long long)number(user, "uid"),
+			     (long long)number(user, "gid"));
+	if (json_object_get(user, "error"))
+		(void)printf("  %s\n", text(user, "error"));
+	json_array_foreach(json_object_get(user, "folders"), i, item)
+	{
+		print_folder(item);
+	}
+	json_array_foreach(json_object_get(user, "not_served"), i, item)
+	{
+		(void)printf("  not shown: %s: %s\n", text(item, "path"),
+			     text(item, "why"));
+	}
+}
+
+static void print_all(const json_t *status)
+{
+	size_t i;
+	json_t *user;
+
+	(void)printf("mountpoint %s\nstore      %s\nindex      %s\n",
+		     text(status, "mountpoint"), text(status, "store"),
+		     text(status, "index"));
+	json_array_foreach(json_object_get(status, "users"), i, user)
+	{
+		print_user(user);
+	}
+}
+
+/* ---- the command --------------------------------------------------------- */
+
+static int show(const char *mountpoint, const struct mounted *m, bool as_json)
+{
+	AUTO_FD int fd = connect_to(m->index);
+	json_t *reply;
+	int code = 0;
+
+	if (fd < 0) {
+		log_err("status: %s: the daemon does not answer on "
+			"%s/control: %s; only root and the user who mounted it "
+			"may ask",
+			mountpoint, m->index, strerrordesc_np(-fd));
+		return fd == -EACCES ? EX_NOPERM : EX_UNAVAILABLE;
+	}
+	reply = ask(fd, "{\"command\":\"status\"}\n");
+	if (!reply)
+		return EX_UNAVAILABLE;
+	if (as_json)
+		code = json_dumpf(reply, stdout, JSON_INDENT(2)) < 0 ||
+				putchar('\n') < 0
+			? EX_IOERR
+			: 0;
+	else
+		print_all(reply);
+	if (json_object_get(reply, "error")) {
+		log_err("status: %s", text(reply, "error"));
+		code = EX_UNAVAILABLE;
+	}
+	json_decref(reply);
+	return fflush(stdout) != 0 ? EX_IOERR : code;
+}
+
+static int run(int argc, char **argv)
+{
+	const char *mountpoint = NULL;
+	struct mounted m;
+	bool as_json = false;
+	int ret;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--json") == 0)
+			as_json = true;
+		else if (argv[i][0] == '-')
+			return cmd_usage(&cmd_status, "unknown option");
+		else if (mountpoint)
+			return cmd_usage(&cmd_status, "one MOUNTPOINT only");
+		else
+			mountpoint = argv[i];
+	}
+	if (!mountpoint)
+		return cmd_usage(&cmd_status, "no MOUNTPOINT");
+	ret = mounted_find(mountpoint, &m);
+	if (ret < 0) {
+		log_err("status: %s: %s", mountpoint,
+			ret == -ENOENT ? "janusmail is not mounted there"
+				       : strerrordesc_np(-ret));
+		return ret == -ENOENT ? EX_UNAVAILABLE : cmd_exit_status(ret);
+	}
+	ret = show(mountpoint, &m, as_json);
+	mounted_fini(&m);
+	return ret;
+}
+
+const struct cmd cmd_status = {
+	.name = "status",
+	.run = run,
+	.summary = "users, folders, counts, damage of a mounted store",
+	.usage = "[--json] MOUNTPOINT\n\n"
+		 "  --json   one JSON document, for programs\n\n"
+		 "examples:\n"
+		 "  janusmail status /srv/mail\n"
+		 "  janusmail status --json /srv/mail | jq '.users[].folders[]"
+		 " | select(.state != \"ok\")'\n",
+};
