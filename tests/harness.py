@@ -281,7 +281,14 @@ def clean_up():
 
 
 atexit.register(clean_up)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _terminated(*_):
+    clean_up()
+    os._exit(143)
+
+
+signal.signal(signal.SIGTERM, _terminated)
 
 
 # Running
@@ -314,11 +321,11 @@ class Case(unittest.TestCase):
             sys.stdout.write('--- log of janusmaild (end)\n'
                              + '\n'.join(tail) + '\n')
             for d in rig.dovecots:
-                sys.stdout.write(f'--- log of {d.name}\n{d.log()[-3000:]}')
+                sys.stdout.write(f'--- log of {d.name} (end)\n{d.log()[-1500:]}')
         if not (failed or problems) or not os.environ.get('JANUSMAIL_KEEP'):
             rig.remove()
         if problems:
-            raise AssertionError('\n'.join(problems[:20]))
+            raise AssertionError('\n'.join(problems[:8]))
 
     def assert_same(self, want, got, message=''):
         """Two dicts of facts are equal; else the first differences."""
@@ -363,7 +370,7 @@ class SharedCase(Case):
         rig.close()
         rig.remove()
         if problems:
-            raise AssertionError('\n'.join(problems[:20]))
+            raise AssertionError('\n'.join(problems[:8]))
 
 
 class Result(unittest.TestResult):

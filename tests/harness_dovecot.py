@@ -21,6 +21,7 @@ listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login
+auth_username_format = %Ln
 log_path = {log}
 info_log_path = {log}.info
 postmaster_address = postmaster@example.test
@@ -31,11 +32,11 @@ default_internal_group = dovecot
 first_valid_uid = 1
 passdb {{
   driver = passwd-file
-  args = {run}/users
+  args = {run}.users
 }}
 userdb {{
   driver = passwd-file
-  args = {run}/users
+  args = {run}.users
 }}
 mail_location = {location}
 namespace inbox {{
@@ -80,6 +81,10 @@ service stats {{
 '''
 
 
+# What Dovecot says when it is told to end.
+STOPPING = re.compile(r'Killed with signal 15|Shutting down logging')
+
+
 class Dovecot:
     """A Dovecot of our own over the users of a rig; password "pw"."""
 
@@ -94,14 +99,15 @@ class Dovecot:
         self.expected = []
         os.makedirs(os.path.join(self.run, 'state'), mode=0o755)
         homes = rig.path('home')
-        with open(os.path.join(self.run, 'users'), 'w') as f:
+        with open(rig.path(self.name + '.users'), 'w') as f:
             for user, uid in self.users.items():
                 home = os.path.join(homes, user)
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(home, 0o700)
                     os.chown(home, uid, uid)
                 f.write(f'{user}:{{PLAIN}}pw:{uid}:{uid}::{home}::\n')
-        self.conf = os.path.join(self.run, 'dovecot.conf')
+        # Not in base_dir: Dovecot puts a link called dovecot.conf there.
+        self.conf = rig.path(self.name + '.conf')
         with open(self.conf, 'w') as f:
             f.write(DOVECOT_CONF.format(
                 run=self.run, name=self.name, log=self.log_name,
@@ -113,7 +119,7 @@ class Dovecot:
             ['dovecot', '-F', '-c', self.conf], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd='/',
             start_new_session=True)
-        wait_for('Dovecot', self._ready)
+        wait_for('Dovecot', self._ready, 15)
 
     def _ready(self):
         if self.proc.poll() is not None:
@@ -152,13 +158,10 @@ class Dovecot:
         """Lines of the error log; Dovecot's ordinary lines go elsewhere."""
         return [f'dovecot: {line}' for line in self.log().splitlines()
                 if not any(re.search(p, line) for p in self.expected)
-                and 'Killed with signal 15' not in line]
+                and not STOPPING.search(line)]
 
     def stop(self):
-        if self.proc.poll() is None:
-            with contextlib.suppress(Exception):
-                run(['doveadm', '-c', self.conf, 'stop'], timeout=10)
-                self.proc.wait(5)
+        """At once: an orderly stop waits seconds for its idle processes."""
         end(self.proc)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.proc.pid, signal.SIGKILL)
