@@ -266,7 +266,9 @@ static int check_openable(struct mbx_store *ms, const char *folder)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -ENOTSUP;
-	return refusal(&ms->opt, &st) ? -EACCES : 0;
+	if (st.st_nlink > 1)
+		return -EMLINK;
+	return refusal(&ms->opt, &st) ? -EPERM : 0;
 }
 
 static int mbx_open(struct store *s, const char *folder, struct box **out)

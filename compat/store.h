@@ -40,9 +40,10 @@ struct store;
  */
 struct stamp {
 	uint64_t dev, ino;
-	uint64_t size;		    /* MBX: file size; Maildir: of the uidlist */
-	int64_t mtime_ns, ctime_ns; /* MBX: of the file; Maildir: of cur/, new/ */
-	int64_t ctl_ns;		    /* Maildir: the uidlist's mtime; else 0 */
+	uint64_t size; /* MBX: file size; Maildir: of the uidlist */
+	int64_t mtime_ns,
+		ctime_ns; /* MBX: of the file; Maildir: of cur/, new/ */
+	int64_t ctl_ns;	  /* Maildir: the uidlist's mtime; else 0 */
 };
 
 /*
@@ -71,10 +72,10 @@ enum damage_kind {
 /* What is wrong with a folder: the first finding of the gravest kind. */
 struct damage {
 	enum damage_kind kind;
-	uint64_t off;	 /* file offset, where the kind has one */
-	uint32_t uid;	 /* of the message concerned, 0 if none */
-	uint64_t count;	 /* findings altogether, all kinds */
-	char text[160];	 /* for people: what was found, what was expected */
+	uint64_t off;	/* file offset, where the kind has one */
+	uint32_t uid;	/* of the message concerned, 0 if none */
+	uint64_t count; /* findings altogether, all kinds */
+	char text[160]; /* for people: what was found, what was expected */
 };
 
 /* In: from; out: all the rest. */
@@ -114,8 +115,9 @@ struct store_ops {
 	/**
 	 * open - open one folder for reading
 	 * Return: 0; -ENOENT; -EBADMSG when it is not a folder of this
-	 * format (MBX: see also struct damage from scan); -ELOOP, -EACCES,
-	 * -ENOTSUP for what must not be opened (symlink, wrong owner, FIFO).
+	 * format (MBX: see also struct damage from scan); for what must not
+	 * be opened: -ELOOP (symlink), -ENOTSUP (FIFO, device, directory),
+	 * -EMLINK (hard links), -EPERM (another owner).
 	 */
 	int (*open)(struct store *s, const char *folder, struct box **out);
 

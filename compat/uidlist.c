@@ -291,12 +291,21 @@ static bool imap_can_show(const char *name)
 	return true;
 }
 
+uint32_t dkeywords_letters(const struct keywords *k)
+{
+	uint32_t bits = 0;
+
+	for (unsigned i = 0; i < DKEYWORDS; i++)
+		if (*k->name[i] && imap_can_show(k->name[i]))
+			bits |= 1U << i;
+	return bits;
+}
+
 void dkeywords_write(FILE *f, const struct keywords *k)
 {
-	size_t i;
+	uint32_t bits = dkeywords_letters(k);
 
-	for (i = 0; i < DKEYWORDS; i++) {
-		if (*k->name[i] && imap_can_show(k->name[i]))
-			(void)fprintf(f, "%zu %s\n", i, k->name[i]);
-	}
+	for (unsigned i = 0; i < DKEYWORDS; i++)
+		if (bits & (1U << i))
+			(void)fprintf(f, "%u %s\n", i, k->name[i]);
 }

@@ -68,6 +68,9 @@ bool uidlist_write_record(FILE *f, const struct uidlist_record *r);
  */
 MUST_CHECK int dkeywords_parse(const char *text, size_t len,
 			       struct keywords *out);
+/** dkeywords_letters - the slots that dkeywords_write() writes, as bits: only
+ * these may show as letters, for Dovecot makes up names for others */
+uint32_t dkeywords_letters(const struct keywords *k);
 /** dkeywords_write - slots 0..25 that have a name IMAP can show (no space,
  * control, 8-bit or one of ( ) { % * " \ ]) */
 void dkeywords_write(FILE *f, const struct keywords *k);

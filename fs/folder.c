@@ -15,14 +15,14 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/text.h"
+#include "compat/uidlist.h"
 #include "fs/seed.h"
 #include "fs/user.h"
 #include "index/sync.h"
 
 enum {
 	NUMBER_BUCKETS = 16384,
-	TRIES = 3,	      /* when the MBX is replaced again and again */
-	LETTERS = 0x03ffffff, /* keyword slots that have a letter */
+	TRIES = 3, /* when the MBX is replaced again and again */
 };
 
 static struct {
@@ -240,9 +240,11 @@ static void note_access(struct folder *f, int err)
 	case -ENOTSUP:
 		what = "not a regular file (a directory, FIFO or device)";
 		break;
-	case -EACCES:
-		what = "the file belongs to another user, has hard links, or "
-		       "cannot be read";
+	case -EMLINK:
+		what = "the file has hard links";
+		break;
+	case -EPERM:
+		what = "the file belongs to another user";
 		break;
 	default:
 		what = strerrordesc_np(-err);
@@ -336,6 +338,27 @@ static int run_sync(struct folder *f, struct index_folder *row)
 	return index_folder_get(f->fs->index, f->number, row) == 0 ? ret : -EIO;
 }
 
+/*
+ * A slot shows as a letter once dovecot-keywords has its name: Dovecot makes a
+ * name up for a letter it does not know, and keeps it. UW may have named slots
+ * since the folder was seeded. The time of cur/ moves first: names change with
+ * this, and a crash must not hide that.
+ */
+static int show_keywords(struct folder *f, const struct keywords *k)
+{
+	bool missing;
+	int ret = seed_keywords(f, k, SEED_LOOK, &missing);
+
+	if (ret == 0 && missing) {
+		ret = bump(f, "cur");
+		if (ret == 0)
+			ret = seed_keywords(f, k, SEED_WRITE, &missing);
+	}
+	if (ret == 0)
+		f->letters = dkeywords_letters(k);
+	return ret;
+}
+
 static bool regime_differs(const struct folder *f,
 			   const struct index_folder *row)
 {
@@ -362,12 +385,15 @@ static int sync_once(struct folder *f)
 		if (ret < 0)
 			return ret;
 	}
-	if (header == 0 && (again || seed_needed(f))) {
-		ret = seed_folder(f, again);
+	if (header == 0) {
+		ret = again || seed_needed(f) ? seed_folder(f, again) : 0;
+		if (ret == 0)
+			ret = show_keywords(f, &row.keywords);
 		if (ret < 0)
 			return ret;
 	}
 	f->stamp = row.stamp;
+	f->stamp_ns = row.stamp_ns;
 	f->synced = true;
 	if (header == 0)
 		atomic_store(&f->seeded, true);
@@ -378,6 +404,21 @@ static int sync_once(struct folder *f)
 			    row.damage.kind == DAMAGE_NONE ? FOLDER_OK
 							   : FOLDER_DAMAGED);
 	return 0;
+}
+
+/* With any lock: do the rows show a file with this stamp? */
+static bool shows(const struct folder *f, const struct stamp *now)
+{
+	return f->synced && stamp_equal(now, &f->stamp) &&
+		sync_settled(&f->stamp, f->stamp_ns);
+}
+
+static bool is_fresh(struct folder *f)
+{
+	struct stamp now;
+
+	return f->box && f->box->ops->stamp(f->box, &now) == 0 &&
+		shows(f, &now);
 }
 
 /* With the write lock. */
@@ -392,7 +433,7 @@ static int sync_locked(struct folder *f)
 		if (ret < 0)
 			return -EIO;
 		ret = f->box->ops->stamp(f->box, &now);
-		if (ret == 0 && f->synced && stamp_equal(&now, &f->stamp))
+		if (ret == 0 && shows(f, &now))
 			return 0; /* another thread was here first */
 		if (ret == 0)
 			ret = sync_once(f);
@@ -405,15 +446,6 @@ static int sync_locked(struct folder *f)
 	log_err("%s: cannot be brought up to date: %s", name,
 		ret == -EAGAIN ? "UW keeps it locked" : strerrordesc_np(-ret));
 	return ret;
-}
-
-/* With any lock: does the index show what the MBX shows? */
-static bool is_fresh(struct folder *f)
-{
-	struct stamp now;
-
-	return f->synced && f->box && f->box->ops->stamp(f->box, &now) == 0 &&
-		stamp_equal(&now, &f->stamp);
 }
 
 int folder_ready(struct folder *f)
@@ -485,7 +517,8 @@ void folder_file_name(const struct folder *f, const struct msg *m, char *out)
 
 	basename_format(&b, out);
 	if (!sync_in_new(m))
-		info_format(m->flags, m->keywords & LETTERS, out + strlen(out));
+		info_format(m->flags, m->keywords & f->letters,
+			    out + strlen(out));
 }
 
 int folder_by_name(struct folder *f, bool in_new, const char *name,

@@ -50,7 +50,9 @@ struct folder {
 	struct damage damage;
 	struct box *box; /* open while in use; see folder_close_idle() */
 	struct stamp stamp;
-	bool synced; /* rows show the state at @stamp */
+	int64_t stamp_ns; /* when it was taken */
+	bool synced;	  /* rows show the state at @stamp */
+	uint32_t letters; /* keyword slots that show as letters in names */
 	atomic_bool seeded;
 	_Atomic int64_t used_ms;
 	struct folder *next; /* in the table by number */

@@ -177,6 +177,8 @@ int listing_new(struct fs *fs, struct node *dir, struct listing **out)
 		ret = add(l, "..", dir->ino, S_IFDIR);
 	if (ret == 0 && dir->kind == NODE_MAIL)
 		ret = user_refresh(dir->user);
+	if (ret == 0 && dir->kind == NODE_FOLDER && dir->folder)
+		ret = folder_shown(dir->folder);
 	if (ret == 0 && dir->kind == NODE_USERS)
 		ret = user_each_name(fs, add_user, l);
 	else if (ret == 0)

@@ -225,23 +225,32 @@ static void report(int *pipe_fd, int code)
 	base_auto_close(pipe_fd);
 }
 
-static void prepare_process(void)
+/* A descriptor for every file the kernel knows: as many as we may have. */
+static void raise_file_limit(void)
 {
 	struct rlimit files;
 
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return;
+	if (files.rlim_max < FILES_WANTED && geteuid() == 0) {
+		struct rlimit more = { .rlim_cur = FILES_WANTED,
+				       .rlim_max = FILES_WANTED };
+
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			return;
+	}
+	files.rlim_cur = files.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
+static void prepare_process(void)
+{
 	/* UW's lock files must be 0666 from their first moment, and the
 	 * kernel has applied the caller's umask to modes already. */
 	(void)umask(0);
 	if (chdir("/") < 0)
 		log_warn("cannot go to /: %s", strerrordesc_np(errno));
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-		rlim_t want = geteuid() == 0 ? FILES_WANTED : files.rlim_max;
-
-		files.rlim_max = files.rlim_max > want ? files.rlim_max : want;
-		files.rlim_cur = files.rlim_max;
-		if (setrlimit(RLIMIT_NOFILE, &files) < 0)
-			log_warn("open files: no more than the usual limit");
-	}
+	raise_file_limit();
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 

@@ -170,10 +170,9 @@ static int make_keywords(const struct index_folder *row, struct buffer *b)
 	return buffer_close(b);
 }
 
-/* Dovecot takes this lock for every change of the uidlist, by O_EXCL. */
-static int dotlock(const struct user *u, int dirfd)
+/* Dovecot takes such a lock, by O_EXCL, for every change of the file. */
+static int dotlock(const struct user *u, int dirfd, const char *name)
 {
-	static const char name[] = "dovecot-uidlist.lock";
 	struct timespec pause = { .tv_nsec = 50000000 };
 	struct identity was;
 	struct stat st;
@@ -199,6 +198,14 @@ static int dotlock(const struct user *u, int dirfd)
 	return -EAGAIN;
 }
 
+static void dotunlock(int dirfd, const char *name)
+{
+	if (io_unlink(dirfd, name, 0) < 0)
+		log_warn("%s: cannot be removed; Dovecot will wait until it "
+			 "is stale",
+			 name);
+}
+
 static int put(const struct user *u, int dirfd, const char *name,
 	       const struct buffer *b)
 {
@@ -214,15 +221,13 @@ static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		return dirfd;
 	if (!again && has_file(dirfd, "dovecot-uidlist"))
 		return 0;
-	ret = dotlock(f->user, dirfd);
+	ret = dotlock(f->user, dirfd, "dovecot-uidlist.lock");
 	if (ret < 0)
 		return ret;
 	ret = put(f->user, dirfd, "dovecot-keywords", kw);
 	if (ret == 0)
 		ret = put(f->user, dirfd, "dovecot-uidlist", list);
-	if (io_unlink(dirfd, "dovecot-uidlist.lock", 0) < 0)
-		log_warn("dovecot-uidlist.lock: cannot be removed; Dovecot "
-			 "will wait until it is stale");
+	dotunlock(dirfd, "dovecot-uidlist.lock");
 	return ret;
 }
 
@@ -254,6 +259,100 @@ int seed_folder(struct folder *f, bool again)
 			name,
 			ret == -EAGAIN ? "dovecot-uidlist.lock is held"
 				       : strerrordesc_np(-ret));
+	}
+	return ret;
+}
+
+/* ---- keywords that came later -------------------------------------------- */
+
+/* What the file names, and what it names when @k is added. */
+static int load_keywords(int dirfd, const struct keywords *k,
+			 struct keywords *out, bool *missing)
+{
+	uint32_t letters = dkeywords_letters(k);
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int ret =
+		io_read_file(dirfd, "dovecot-keywords", LIST_MAX, &text, &len);
+
+	*out = (struct keywords){ 0 };
+	if (ret == 0)
+		ret = dkeywords_parse(text, len, out);
+	if (ret < 0 && ret != -ENOENT && ret != -EBADMSG)
+		return ret;
+	for (unsigned i = 0; i < KEYWORD_SLOTS; i++) {
+		if (!(letters & (1U << i)) ||
+		    strcmp(out->name[i], k->name[i]) == 0)
+			continue;
+		memcpy(out->name[i], k->name[i], sizeof(out->name[i]));
+		*missing = true;
+	}
+	return 0;
+}
+
+/* Dovecot compares whole seconds of mtime, so each version needs a later one
+ * than the last. */
+static int put_keywords(const struct user *u, int dirfd, const struct buffer *b)
+{
+	struct stat st = { .st_mtim = { .tv_sec = 0 } };
+	AUTO_FD int fd = -1;
+	time_t now = time(NULL);
+	int ret;
+
+	(void)fstatat(dirfd, "dovecot-keywords", &st, AT_SYMLINK_NOFOLLOW);
+	ret = put(u, dirfd, "dovecot-keywords", b);
+	if (ret < 0 || st.st_mtim.tv_sec < now)
+		return ret;
+	fd = io_open_beneath(dirfd, "dovecot-keywords", O_RDONLY);
+	return fd < 0
+		? fd
+		: io_set_mtime(fd,
+			       ((int64_t)st.st_mtim.tv_sec + 1) * 1000000000);
+}
+
+static int merge_keywords(const struct user *u, int dirfd,
+			  const struct keywords *k, enum seed_what what,
+			  bool *missing)
+{
+	struct buffer b = { .text = NULL };
+	struct keywords all;
+	int ret = load_keywords(dirfd, k, &all, missing);
+
+	if (ret < 0 || what == SEED_LOOK || !*missing)
+		return ret;
+	ret = dotlock(u, dirfd, "dovecot-keywords.lock");
+	if (ret < 0)
+		return ret;
+	ret = load_keywords(dirfd, k, &all, missing);
+	if (ret == 0)
+		ret = buffer_open(&b);
+	if (ret == 0) {
+		dkeywords_write(b.f, &all);
+		ret = buffer_close(&b);
+	}
+	if (ret == 0)
+		ret = put_keywords(u, dirfd, &b);
+	free(b.text);
+	dotunlock(dirfd, "dovecot-keywords.lock");
+	return ret;
+}
+
+int seed_keywords(struct folder *f, const struct keywords *k,
+		  enum seed_what what, bool *missing_out)
+{
+	AUTO_FD int dir = folder_open_dir(f, "");
+	AUTO_FD int control = -1;
+	int ret;
+
+	*missing_out = false;
+	if (dir < 0)
+		return dir;
+	ret = merge_keywords(f->user, dir, k, what, missing_out);
+	if (ret == 0 && f->fs->opt->has_control) {
+		control = open_control(f->user, f->dir, true);
+		ret = control < 0 ? control
+				  : merge_keywords(f->user, control, k, what,
+						   missing_out);
 	}
 	return ret;
 }

@@ -29,6 +29,18 @@ bool seed_needed(const struct folder *f);
  */
 MUST_CHECK int seed_folder(struct folder *f, bool again);
 
+enum seed_what { SEED_LOOK, SEED_WRITE };
+
+/**
+ * seed_keywords - make dovecot-keywords name what the MBX names
+ * Names that are only in the file stay. With SEED_LOOK nothing is written.
+ * @missing_out: whether some name was not in the file
+ *
+ * Return: 0; -EAGAIN when Dovecot holds the file's lock too long; -errno.
+ */
+MUST_CHECK int seed_keywords(struct folder *f, const struct keywords *k,
+			     enum seed_what what, bool *missing_out);
+
 /** seed_subscriptions - from UW's .mailboxlist, unless there is a
  * "subscriptions" file. The caller holds the user's lock. Return: 0; -errno */
 MUST_CHECK int seed_subscriptions(struct user *u);

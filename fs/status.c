@@ -11,6 +11,7 @@
 #include "compat/io.h"
 #include "compat/pattern.h"
 #include "compat/text.h"
+#include "compat/uidlist.h"
 #include "fs/folder.h"
 #include "fs/user.h"
 #include "index/index.h"
@@ -85,6 +86,23 @@ static json_t *damage_json(const struct damage *d)
 	return j;
 }
 
+/* Keywords that no letter in a Maildir name can stand for: beyond the 26th
+ * slot, or a name that IMAP cannot carry. They stay in the MBX. */
+static json_t *hidden_keywords(const struct keywords *k)
+{
+	uint32_t letters = dkeywords_letters(k);
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < KEYWORD_SLOTS; i++)
+		if (k->name[i][0] && !(letters & (1U << i)))
+			(void)json_array_append_new(list,
+						    name_json(k->name[i]));
+	if (json_array_size(list) > 0)
+		return list;
+	json_decref(list);
+	return NULL;
+}
+
 static json_t *legacy_json(struct folder *f, bool known,
 			   const struct index_folder *row)
 {
@@ -93,7 +111,7 @@ static json_t *legacy_json(struct folder *f, bool known,
 		? &o->folders
 		: &o->inbox[f->place];
 	char path[PATH_MAX] = "";
-	json_t *j;
+	json_t *j, *hidden;
 
 	if (pattern_path(p, f->user->name, f->legacy, path, sizeof(path)) < 0)
 		path[0] = '\0';
@@ -109,6 +127,9 @@ static json_t *legacy_json(struct folder *f, bool known,
 			  (json_int_t)row->octets, "uidvalidity",
 			  (json_int_t)f->uidvalidity, "uidnext",
 			  (json_int_t)row->uidnext));
+	hidden = hidden_keywords(&row->keywords);
+	if (hidden)
+		(void)json_object_set_new(j, "keywords_not_shown", hidden);
 	return j;
 }
 

@@ -82,6 +82,8 @@ static void print_folder(const json_t *folder)
 {
 	const json_t *legacy = json_object_get(folder, "legacy");
 	const json_t *damage = json_object_get(folder, "damage");
+	json_t *word;
+	size_t i;
 
 	(void)printf("  %-30s %-7s %-10s ", text(folder, "name"),
 		     text(folder, "phase"), text(folder, "state"));
@@ -90,6 +92,12 @@ static void print_folder(const json_t *folder)
 	if (json_is_true(json_object_get(folder, "renamed")))
 		(void)printf("      renamed: the mailbox is called %s\n",
 			     text(legacy, "name"));
+	json_array_foreach(json_object_get(legacy, "keywords_not_shown"), i,
+			   word)
+	{
+		(void)printf("      keyword only in the MBX: %s\n",
+			     json_string_value(word));
+	}
 	if (damage)
 		(void)printf("      damage (%s) at offset %lld: %s\n"
 			     "      in %s\n",
