@@ -162,7 +162,7 @@ static void check_totals(struct check *c, const struct sum *s)
 		     "folder %u: the last message ends at %" PRIu64
 		     ", the next record starts at %" PRIu64,
 		     s->folder, s->end, f->next.off);
-	if (f->uidnext <= s->uid && s->uid != UINT32_MAX)
+	if (s->messages && f->uidnext <= s->uid && s->uid != UINT32_MAX)
 		find(c, 6, "folder %u: uidnext %u, UID %u is there", s->folder,
 		     f->uidnext, s->uid);
 	if (f->next.uid_last < s->mbx_uid)

@@ -403,7 +403,7 @@ static int64_t max_ns(int64_t a, int64_t b)
  * kernel stamps files with a clock that ticks every 1 to 10 ms; ext3 and small
  * ext4 inodes keep whole seconds. A time in the future was set by somebody.
  */
-static bool settled(const struct stamp *s, int64_t at)
+bool sync_settled(const struct stamp *s, int64_t at)
 {
 	int64_t tick = s->ctime_ns % second_ns ? second_ns / 50 : 2 * second_ns;
 	int64_t newest = max_ns(max_ns(s->mtime_ns, s->ctime_ns), s->ctl_ns);
@@ -575,7 +575,7 @@ int sync_box(struct index *ix, uint32_t folder, struct box *box,
 	if (err)
 		return err;
 	if (j.known && stamp_equal(&j.prev.stamp, &now) &&
-	    settled(&j.prev.stamp, j.prev.stamp_ns))
+	    sync_settled(&j.prev.stamp, j.prev.stamp_ns))
 		return j.prev.damage.kind == DAMAGE_HEADER ? -EBADMSG : 0;
 	err = sync_changed(&j, box, &now, names, arg);
 	log_trace(LOG_SYNC,
