@@ -175,13 +175,42 @@ static int below(const struct pattern *p, const char *user, const char *sub,
 			 *p->rest ? "/" : "", p->rest, *sub ? "/" : "", sub);
 }
 
+/* Can nobody but the admin have put a symlink into the base directory? */
+static bool is_admins(const struct pattern *p)
+{
+	struct stat st;
+
+	return p->before && *p->rest && fstat(p->base_fd, &st) == 0 &&
+		(st.st_uid == 0 || st.st_uid == geteuid()) &&
+		!(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+/* A home that the admin has moved: /home/anna -> /data/anna. */
+static int open_moved(const struct pattern *p, const char *path, int flags)
+{
+	size_t len = strcspn(path, "/");
+	char component[PATH_MAX];
+	AUTO_FD int home = -1;
+
+	memcpy(component, path, len);
+	component[len] = '\0';
+	home = openat(p->base_fd, component, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (home < 0)
+		return -errno;
+	return io_open_beneath(home, path + len + 1, flags);
+}
+
 int pattern_open(const struct pattern *p, const char *user, const char *sub,
 		 int flags)
 {
 	char path[PATH_MAX];
 	int rc = below(p, user, sub, path, sizeof(path));
 
-	return rc ? rc : io_open_beneath(p->base_fd, path, flags);
+	if (rc == 0)
+		rc = io_open_beneath(p->base_fd, path, flags);
+	if (rc == -ELOOP && is_admins(p))
+		rc = open_moved(p, path, flags);
+	return rc;
 }
 
 int pattern_path(const struct pattern *p, const char *user, const char *sub,

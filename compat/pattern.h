@@ -3,9 +3,11 @@
  *
  * A path with at most one component that contains %u. What comes before that
  * component belongs to the admin and is opened as it stands, symlinks
- * included. The component itself and what comes after it may be the user's and
- * are only ever opened beneath it, without following any symlink. A path
- * without %u names one place; all of it is the admin's. "%%" is a '%'.
+ * included. What comes after it belongs to the user and is only ever opened
+ * beneath it, without following any symlink. The component itself is followed
+ * (a home that was moved: /home/anna -> /data/anna) when something comes after
+ * it and nobody but root, or we, may write to the directory that holds it. A
+ * path without %u names one place; all of it is the admin's. "%%" is a '%'.
  */
 #pragma once
 

@@ -118,6 +118,18 @@ TEST(pattern, a_path_that_does_not_fit_is_an_error)
 	pattern_fini(&p);
 }
 
+TEST(pattern, a_home_is_no_symlink_where_others_may_make_one)
+{
+	struct pattern p;
+
+	init(&p, "/adm/%u/mail");
+	cr_assert_eq(chmod("base", 0775), 0);
+	cr_expect_eq(pattern_open(&p, "carol", "x", O_RDONLY), -ELOOP);
+	cr_assert_eq(chmod("base", 01777), 0);
+	cr_expect_eq(pattern_open(&p, "carol", "x", O_RDONLY), -ELOOP);
+	pattern_fini(&p);
+}
+
 TEST(pattern, the_admins_part_may_be_a_symlink_and_the_users_may_not)
 {
 	static const struct {
@@ -129,7 +141,8 @@ TEST(pattern, the_admins_part_may_be_a_symlink_and_the_users_may_not)
 		{ "alice", "link", -ELOOP },
 		{ "alice", "none", -ENOENT },
 		{ "alice", "../../bob", -EXDEV },
-		{ "carol", "x", -ELOOP },
+		{ "carol", "x", 0 }, /* a home that the admin moved */
+		{ "carol", "link", -ELOOP },
 		{ "bob", "", -ENOENT },
 		{ "nobody", "", -ENOENT },
 		{ "..", "", -EINVAL },
