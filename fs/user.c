@@ -109,9 +109,7 @@ static int find_owner(struct fs *fs, const char *name, uid_t *uid, gid_t *gid)
 	    !S_ISREG(st.st_mode))
 		ret = -ENOENT;
 	if (ret < 0)
-		return ret == -ENOENT || ret == -ENOTDIR || ret == -ELOOP
-			? -ENOENT
-			: ret;
+		return ret == -ENOTDIR ? -ENOENT : ret;
 	*uid = o->has_owner ? o->owner_uid : st.st_uid;
 	*gid = o->has_owner ? o->owner_gid : st.st_gid;
 	return 0;
@@ -366,7 +364,7 @@ int user_find(struct fs *fs, const char *name, struct user **out)
 		return -ENOENT;
 	ret = find_owner(fs, name, &uid, &gid);
 	if (ret < 0)
-		return ret;
+		return ret == -ELOOP ? -ENOENT : ret;
 	u = table_get(fs, name);
 	if (!u)
 		return -ENOMEM;
@@ -457,9 +455,14 @@ static int add_name(const char *name, void *arg)
 	char **more;
 	uid_t uid;
 	gid_t gid;
+	int ret = pattern_user_valid(name) ? find_owner(n->fs, name, &uid, &gid)
+					   : -ENOENT;
 
-	if (!pattern_user_valid(name) ||
-	    find_owner(n->fs, name, &uid, &gid) < 0)
+	if (ret == -ELOOP)
+		log_warn("user %s: not shown: a symbolic link lies where the "
+			 "mail should be",
+			 name);
+	if (ret < 0)
 		return 0;
 	more = reallocarray(n->names, n->count + 1, sizeof(*more));
 	if (!more)
