@@ -47,6 +47,12 @@ SANITIZER = {
     'UBSAN_OPTIONS': 'print_stacktrace=1:halt_on_error=0:log_path={}',
 }
 
+SUSPICIOUS = re.compile(r'error:|warning:|ERROR: |runtime error|[Aa]ssert|'
+                        r'[Pp]anic|segfault|SIGSEGV|core dumped|BUG|corrupt')
+# Warnings about the machine, and about names that had to be changed.
+ORDINARY = re.compile(r'open files: no more than the usual limit|'
+                      r'whose name a Maildir\+\+ folder cannot have')
+
 _rigs = []
 
 
@@ -139,7 +145,6 @@ class Rig:
         mnt = mnt or self.mnt
         proc = self.start('-o', options or self.options(), mnt, uid=uid,
                           env=env)
-        self.daemon = proc
 
         def ready():
             if proc.poll() is not None:
@@ -149,6 +154,7 @@ class Rig:
             info = mountinfo(mnt)
             return info and info['type'] == 'fuse.janusmail'
         wait_for(f'the mount at {mnt}', ready)
+        self.daemon = proc
         return proc
 
     def unmount(self, mnt=None):
@@ -202,7 +208,7 @@ class Rig:
                 continue
             hits = [p for p in self.expected if re.search(p, line)]
             seen.update(hits)
-            if not hits:
+            if not hits and not ORDINARY.search(line):
                 found.append(f'janusmaild: {line}')
         found += [f'janusmaild never said: {p}' for p in self.expected
                   if p not in seen]
@@ -268,10 +274,6 @@ class Rig:
     def remove(self):
         if not self._mounts_here():
             shutil.rmtree(self.dir, ignore_errors=True)
-
-
-SUSPICIOUS = re.compile(r'error:|warning:|ERROR: |runtime error|[Aa]ssert|'
-                        r'[Pp]anic|segfault|SIGSEGV|core dumped|BUG|corrupt')
 
 
 def clean_up():

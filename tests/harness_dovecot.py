@@ -81,10 +81,6 @@ service stats {{
 '''
 
 
-# What Dovecot says when it is told to end.
-STOPPING = re.compile(r'Killed with signal 15|Shutting down logging')
-
-
 class Dovecot:
     """A Dovecot of our own over the users of a rig; password "pw"."""
 
@@ -97,6 +93,7 @@ class Dovecot:
             free_port() for _ in range(3))
         self.users = users or rig.users
         self.expected = []
+        self.said = None
         os.makedirs(os.path.join(self.run, 'state'), mode=0o755)
         homes = rig.path('home')
         with open(rig.path(self.name + '.users'), 'w') as f:
@@ -155,13 +152,16 @@ class Dovecot:
         return ''
 
     def complaints(self):
-        """Lines of the error log; Dovecot's ordinary lines go elsewhere."""
-        return [f'dovecot: {line}' for line in self.log().splitlines()
-                if not any(re.search(p, line) for p in self.expected)
-                and not STOPPING.search(line)]
+        """Lines of the error log until the stop; Dovecot's ordinary lines go
+        elsewhere, and its processes complain when others of them end."""
+        said = self.log() if self.said is None else self.said
+        return [f'dovecot: {line}' for line in said.splitlines()
+                if not any(re.search(p, line) for p in self.expected)]
 
     def stop(self):
         """At once: an orderly stop waits seconds for its idle processes."""
+        if self.said is None:
+            self.said = self.log()
         end(self.proc)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.proc.pid, signal.SIGKILL)

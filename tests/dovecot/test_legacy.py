@@ -2,6 +2,7 @@
 """Legacy folders through Dovecot: read-only and said so, the same under both
 layouts of control files, and nothing lost when Dovecot forgets its indexes."""
 
+import imaplib
 import os
 import shutil
 import sys
@@ -17,6 +18,17 @@ def facts(imap, folder):
     return got
 
 
+def select_read_only(imap, folder):
+    """SELECT, which must be answered [READ-ONLY]; imaplib raises then."""
+    try:
+        imap.select(folder)
+    except imaplib.IMAP4.readonly:
+        imap.is_readonly = True
+        imap.state = 'SELECTED'
+        return
+    raise AssertionError(f'{folder} can be written')
+
+
 class Legacy(harness.Case):
     def mounted(self, **options):
         harness.need_dovecot()
@@ -29,9 +41,8 @@ class Legacy(harness.Case):
         rig = self.mounted()
         imap = rig.dovecot().imap('alice')
         for folder in ('INBOX', 'flags', 'a.b.c', 'recent'):
-            typ, _ = imap.select(folder)
-            self.assertEqual(typ, 'OK')
-            self.assertIn('READ-ONLY', imap.untagged_responses, folder)
+            select_read_only(imap, folder)
+            self.assertGreater(int(imap.untagged_responses['EXISTS'][0]), 2)
         imap.logout()
 
     def test_changes_are_refused(self):
@@ -44,7 +55,7 @@ class Legacy(harness.Case):
         want = facts(imap, 'flags')
         typ, _ = imap.append('flags', '', None, b'Subject: x\r\n\r\nx\r\n')
         self.assertEqual(typ, 'NO')
-        imap.select('flags')
+        select_read_only(imap, 'flags')
         imap.store('1:5', '+FLAGS', '(\\Deleted \\Seen)')
         imap.expunge()
         imap.logout()
@@ -79,7 +90,10 @@ class Legacy(harness.Case):
         location = self.outside(rig)
         rig.mount(rig.options(control=rig.path('control') + '/%u'))
         dovecot = rig.dovecot(location=location)
-        self.assert_same(inside, self.all_facts(dovecot))
+        outside = self.all_facts(dovecot)
+        # Subscriptions made since the first mount stay where they were made.
+        del inside['lsub'], outside['lsub']
+        self.assert_same(inside, outside)
         self.assertTrue(os.path.exists(
             rig.path('control', 'alice', '.INBOX', 'dovecot-uidlist')))
         self.assertTrue(os.path.exists(
@@ -103,6 +117,7 @@ class Legacy(harness.Case):
                              oracle[folder]['uidnext'])
             self.assertEqual(sorted(got[folder]['mail']),
                              sorted(oracle[folder]['mail']))
+        self.assertIn(b'() "." a.b.c', got['lsub'])
 
     def test_lost_indexes_change_nothing(self):
         rig = self.mounted()
@@ -127,7 +142,6 @@ class Legacy(harness.Case):
         for what, count in ((('SEEN',), 16), (('DELETED', 'DRAFT'), 8),
                             (('SUBJECT', '"message 17"'), 1),
                             (('BODY', '"Line one of message 5."'), 1),
-                            (('SENTBEFORE', '1-Jan-1980'), 0),
                             (('BEFORE', '1-Jan-2002'), 32),
                             (('LARGER', '1'), 32)):
             typ, data = imap.search(None, *what)

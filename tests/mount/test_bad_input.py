@@ -199,6 +199,7 @@ class Special(Base):
 
     def test_an_empty_file_is_an_empty_folder(self):
         rig = self.mounted({'born': b''})
+        rig.expect_log('born: .*UIDVALIDITY')
         rig.mount()
         self.assertEqual(self.messages(self.view('alice', '.born')), {})
         self.check_others()

@@ -211,6 +211,27 @@ class Start(harness.Case):
         self.assertEqual(len(os.listdir(f'{self.r.mnt}/alice/cur')), 7)
         os.close(fd)
 
+    def test_killed_at_any_moment_of_the_start(self):
+        """Whatever was half done is made good by the next one."""
+        self.r.make('alice', 'names')
+        for delay in range(0, 60, 4):
+            self.r.mount()
+            time.sleep(delay / 1000)
+            os.killpg(self.r.daemon.pid, signal.SIGKILL)
+            self.r.daemon.wait(10)
+            self.r.daemon = None
+            harness.run(['umount', '-l', self.r.mnt])
+        self.r.mount()
+        top = f'{self.r.mnt}/alice'
+        want = harness.cc_dump(self.r.legacy_file('alice', 'mail', 'a', 'e'))
+        self.assertEqual(len(os.listdir(f'{top}/cur')), 7)
+        self.assertEqual(len(os.listdir(f'{top}/.a.e/cur')),
+                         len(want['e']['mail']))
+        self.assertEqual(
+            len([n for n in os.listdir(top) if n.startswith('.')]), 13)
+        r = self.r.tool('check', self.r.index)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+
     def test_killed_daemon_leaves_nothing_wrong(self):
         self.r.mount()
         names = sorted(os.listdir(f'{self.r.mnt}/alice/cur'))
@@ -222,25 +243,28 @@ class Start(harness.Case):
         self.assertEqual(sorted(os.listdir(f'{self.r.mnt}/alice/cur')), names)
 
 
+SOMEBODY = 8    # fusermount3 wants a user of the system: "mail" is always there
+
+
 class Unprivileged(harness.Case):
     def test_one_user_mounts_his_own_mail(self):
         if not os.stat('/dev/fuse').st_mode & 0o006:
             return self.in_a_namespace()
         rig = self.rig()
         harness.skip_unless(shutil.which('fusermount3'), 'no fusermount3')
-        home = rig.user('alice', 'inbox', 'flags')
+        home = rig.user('alice', 'inbox', 'flags', uid=SOMEBODY)
         for path in (rig.store, rig.mnt):
-            os.chown(path, 5001, 5001)
+            os.chown(path, SOMEBODY, SOMEBODY)
         own = rig.path('own')
         os.mkdir(own)
-        os.chown(own, 5001, 5001)
+        os.chown(own, SOMEBODY, SOMEBODY)
         rig.mount(f'inbox={home}/INBOX,folders={home}/mail,'
-                  f'store={rig.store},index={own}/index', uid=5001)
+                  f'store={rig.store},index={own}/index', uid=SOMEBODY)
 
         def reads():
             assert len(os.listdir(f'{rig.mnt}/cur')) == 7
             assert len(os.listdir(f'{rig.mnt}/.flags/cur')) == 32
-        harness.as_user(5001, reads)
+        harness.as_user(SOMEBODY, reads)
 
 
     def in_a_namespace(self):

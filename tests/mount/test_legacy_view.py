@@ -103,7 +103,7 @@ class LegacyView(harness.SharedCase):
                 self.assertLessEqual(st.st_mtime, time.time())
         st = os.stat(self.message())
         self.assertEqual((st.st_uid, st.st_gid), (5001, 5001))
-        self.assertEqual(stat.S_IMODE(st.st_mode) & 0o277, 0)
+        self.assertEqual(stat.S_IMODE(st.st_mode) & 0o177, 0)
         self.assertEqual(os.stat(self.view).st_uid, 5001)
 
     def test_tmp_looks_freshly_used(self):

@@ -38,6 +38,11 @@ def keyword_set(text):
             for k in text.split(',')}
 
 
+def plain(name):
+    """A folder name of a dump as it is on disk and in IMAP."""
+    return name.replace('\\x20', ' ')
+
+
 def read(path):
     with open(path, 'rb') as f:
         return f.read()
@@ -63,7 +68,8 @@ class Agreement(harness.SharedCase):
             for name in names:
                 full = os.path.join(path, name)
                 folder = os.path.relpath(full, f'{cls.home}/mail')
-                cls.files[folder.replace('.', '_').replace('/', '.')] = full
+                shown = folder.replace('.', '_').replace('/', '.')
+                cls.files[shown.replace(' ', '\\x20')] = full
         cls.files['INBOX'] = f'{cls.home}/INBOX'
         # What a Maildir cannot say is missing there, and only that.
         cls.maildir = {}
@@ -81,7 +87,7 @@ class Agreement(harness.SharedCase):
         cls.view = os.path.join(rig.mnt, 'alice')
 
     def folder_dir(self, name):
-        return self.view if name == 'INBOX' else f'{self.view}/.{name}'
+        return self.view if name == 'INBOX' else f'{self.view}/.{plain(name)}'
 
     def compare(self, want, got):
         self.assertEqual(sorted(want), sorted(got))
@@ -96,7 +102,7 @@ class Agreement(harness.SharedCase):
     def test_the_oracle_saw_every_case(self):
         self.assertGreater(len(self.oracle), 25)
         self.assertGreater(sum(f['messages'] for f in self.oracle.values()),
-                           300)
+                           250)
         marked = [r for r in mbxfile.records(read(self.files['holes']))
                   if r['flags'] & mbxfile.EXPUNGED]
         self.assertEqual(len(marked), 13)
@@ -209,7 +215,8 @@ class Agreement(harness.SharedCase):
                 os.close(fd)
 
     def check_imap(self, imap, name):
-        want, got = self.maildir[name], harness.imap_folder(imap, name)
+        want = self.maildir[name]
+        got = harness.imap_folder(imap, plain(name))
         for key in ('uidvalidity', 'uidnext', 'messages'):
             self.assertEqual(got[key], want[key], key)
         self.assertEqual(sorted(got['mail']), sorted(want['mail']))
@@ -245,7 +252,7 @@ class Agreement(harness.SharedCase):
                     .strip('"') for a in answer
                     if b'\\Noselect' not in a}
         got = names(imap.list()[1])
-        self.assertEqual(got, set(self.oracle))
+        self.assertEqual(got, set(map(plain, self.oracle)))
         got = names(imap.lsub()[1])
         self.assertLessEqual({'INBOX', 'a.b.c', 'dotted_name', 'Sent',
                               '&ANw-ml&AOQ-ut'}, got)
@@ -264,7 +271,7 @@ class Large(harness.SharedCase):
     @classmethod
     def build(cls, rig):
         harness.need_dovecot()
-        cls.home = rig.user('bob', 'many', 'big')
+        cls.home = rig.user('bob', 'inbox', 'many', 'big')
         cls.oracle = harness.cc_dump(f'{cls.home}/mail')
         rig.mount()
         cls.view = os.path.join(rig.mnt, 'bob')
