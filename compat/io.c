@@ -162,6 +162,22 @@ static int read_all(int fd, size_t guess, size_t max, char **out,
 	return 0;
 }
 
+static bool is_dots(const char *name)
+{
+	return name[0] == '.' &&
+		(name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
+
+int io_readdir(DIR *d, const struct dirent **out)
+{
+	do {
+		errno = 0;
+		/* NOLINTNEXTLINE(concurrency-mt-unsafe): see the header */
+		*out = readdir(d);
+	} while (*out && is_dots((*out)->d_name));
+	return *out ? 0 : -errno;
+}
+
 int io_read_file(int dirfd, const char *name, size_t max, char **out,
 		 size_t *len_out)
 {

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -30,6 +31,13 @@ MUST_CHECK int io_open_beneath(int dirfd, const char *path, int flags);
 /** io_read_at - pread() until @len octets or the end of the file; restarted
  * after signals. Return: octets; -errno. */
 MUST_CHECK ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off);
+
+/**
+ * io_readdir - the next entry of a stream that only this thread reads
+ * @out: NULL at the end; "." and ".." are left out
+ * Return: 0; -errno.
+ */
+MUST_CHECK int io_readdir(DIR *d, const struct dirent **out);
 
 /** io_read_file - a whole small regular file into memory, NUL-terminated
  * @max: larger files give -EFBIG

@@ -31,13 +31,15 @@ struct maildir_store {
 struct entry {
 	char *file;	 /* whole file name */
 	size_t base_len; /* of it, the base name */
-	bool in_new;
+	bool in_new, left_out;
 	uint32_t uid; /* 0: the uidlist does not name it */
 	struct msg msg;
 };
 
 struct maildir_box {
 	struct box base;
+	int root_fd; /* the store's */
+	char *folder;
 	int fd, cur_fd, new_fd;
 	/* From the last scan, by base name: read() needs whole names. */
 	struct entry *entries;
@@ -179,14 +181,17 @@ static int maildir_list(struct store *s, store_list_fn *fn, void *arg)
 {
 	struct maildir_store *ms = (struct maildir_store *)s;
 	struct store_entry e = { .name = "", .is_folder = true };
-	struct dirent *de;
+	const struct dirent *de;
 	DIR *d;
 	int ret = open_stream(ms->fd, &d);
 
 	if (ret < 0)
 		return ret;
 	ret = fn(&e, arg);
-	while (ret == 0 && (de = readdir(d))) {
+	while (ret == 0) {
+		ret = io_readdir(d, &de);
+		if (ret < 0 || !de)
+			break;
 		/* "..DOVECOT-TRASHED" and the like are not folders. */
 		if (de->d_name[0] != '.' || de->d_name[1] == '.' ||
 		    de->d_name[1] == '\0' || !has_cur(ms->fd, de->d_name))
@@ -208,6 +213,7 @@ static void maildir_close(struct box *box)
 	base_auto_close(&b->fd);
 	base_auto_close(&b->cur_fd);
 	base_auto_close(&b->new_fd);
+	free(b->folder);
 	free(b);
 }
 
@@ -221,10 +227,14 @@ static int maildir_open(struct store *s, const char *folder, struct box **out)
 	if (!b)
 		return -ENOMEM;
 	b->base.ops = &maildir_ops;
+	b->root_fd = ms->fd;
+	b->folder = strdup(*folder ? folder : ".");
 	b->fd = io_open_beneath(ms->fd, *folder ? folder : ".", flags);
 	b->cur_fd = b->fd < 0 ? -1 : io_open_beneath(b->fd, "cur", flags);
 	b->new_fd = b->fd < 0 ? -1 : io_open_beneath(b->fd, "new", flags);
-	if (b->fd < 0)
+	if (!b->folder)
+		ret = -ENOMEM;
+	else if (b->fd < 0)
 		ret = b->fd;
 	else if (b->cur_fd < 0 || b->new_fd < 0)
 		ret = b->cur_fd < 0 ? b->cur_fd : b->new_fd;
@@ -238,6 +248,17 @@ static int maildir_open(struct store *s, const char *folder, struct box **out)
 
 /* ---- box: stamp and scan ------------------------------------------------- */
 
+/* A folder that was renamed lives on under its other name. */
+static bool name_shows(const struct maildir_box *b, const struct stat *cur)
+{
+	char path[NAME_MAX + 8];
+	struct stat st;
+
+	return text_path(path, sizeof(path), "%s/cur", b->folder) == 0 &&
+		fstatat(b->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		st.st_dev == cur->st_dev && st.st_ino == cur->st_ino;
+}
+
 static int maildir_stamp(struct box *box, struct stamp *out)
 {
 	struct maildir_box *b = (struct maildir_box *)box;
@@ -245,7 +266,7 @@ static int maildir_stamp(struct box *box, struct stamp *out)
 
 	if (fstat(b->cur_fd, &cur) < 0 || fstat(b->new_fd, &new) < 0)
 		return -errno;
-	if (cur.st_nlink == 0 || new.st_nlink == 0)
+	if (cur.st_nlink == 0 || new.st_nlink == 0 || !name_shows(b, &cur))
 		return -ESTALE;
 	if (fstatat(b->fd, "dovecot-uidlist", &ctl, AT_SYMLINK_NOFOLLOW) < 0 &&
 	    errno != ENOENT)
@@ -262,19 +283,16 @@ static int maildir_stamp(struct box *box, struct stamp *out)
 /* Names of one directory; flags and dates too. */
 static int gather(struct maildir_box *b, int dirfd, bool in_new)
 {
-	struct dirent *de;
+	const struct dirent *de;
 	DIR *d;
 	int ret = open_stream(dirfd, &d);
 
 	if (ret < 0)
 		return ret;
 	while (ret == 0) {
-		errno = 0;
-		de = readdir(d);
-		if (!de) {
-			ret = -errno;
+		ret = io_readdir(d, &de);
+		if (ret < 0 || !de)
 			break;
-		}
 		if (de->d_name[0] == '.' || de->d_type == DT_DIR)
 			continue;
 		ret = entry_add(b, de->d_name, in_new);
@@ -283,7 +301,7 @@ static int gather(struct maildir_box *b, int dirfd, bool in_new)
 	return ret;
 }
 
-static int fill_entry(struct maildir_box *b, struct entry *e)
+static int fill_entry(struct maildir_box *b, struct entry *e, struct damage *d)
 {
 	struct msg *m = &e->msg;
 	struct stat st;
@@ -291,8 +309,13 @@ static int fill_entry(struct maildir_box *b, struct entry *e)
 	if (fstatat(e->in_new ? b->new_fd : b->cur_fd, e->file, &st,
 		    AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? -ESTALE : -errno;
-	if (!S_ISREG(st.st_mode))
-		return -EBADMSG;
+	if (!S_ISREG(st.st_mode)) {
+		damage_add(d, DAMAGE_ACCESS, 0, e->uid,
+			   "%s holds something that is not a regular file",
+			   e->in_new ? "new" : "cur");
+		e->left_out = true;
+		return 0;
+	}
 	info_parse(e->file, strlen(e->file), &m->flags, &m->keywords);
 	if (!e->in_new)
 		m->flags |= MSG_OLD;
@@ -363,7 +386,7 @@ static int load_all(struct maildir_box *b, struct scan *s)
 		qsort(b->entries, b->count, sizeof(*b->entries), by_name);
 	ret = load_control(b, s);
 	for (size_t i = 0; ret == 0 && i < b->count; i++)
-		ret = fill_entry(b, &b->entries[i]);
+		ret = fill_entry(b, &b->entries[i], &s->damage);
 	if (ret < 0)
 		return ret;
 	ret = maildir_stamp(&b->base, &after);
@@ -397,6 +420,8 @@ static int deliver(struct maildir_box *b, struct scan *s, store_msg_fn *fn,
 		order[i] = &b->entries[i];
 	qsort(order, b->count, sizeof(struct entry *), by_uid);
 	for (size_t i = 0; ret >= 0 && i < b->count; i++) {
+		if (order[i]->left_out)
+			continue;
 		if (order[i]->uid >= s->uidnext)
 			s->uidnext = order[i]->uid + 1;
 		(void)snprintf(name, sizeof(name), "%.*s",
@@ -431,7 +456,7 @@ static ssize_t maildir_read(struct box *box, const struct msg *m,
 	AUTO_FD int fd = -1;
 	struct stat st;
 
-	if (!e)
+	if (!e || e->left_out)
 		return -ESTALE;
 	if (off >= m->size)
 		return 0;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "compat/io.h"
@@ -21,6 +22,7 @@
 enum {
 	WALK_DEPTH = 20, /* as deep as c-client's LIST goes */
 	SLICE = 1024,	 /* records looked at under one parse lock */
+	BREATH_NS = 500000,
 	/* Small messages: many records in one read. Large ones: only lines. */
 	WINDOW = 16384,
 	WINDOW_SMALL = 4096,
@@ -36,7 +38,8 @@ struct mbx_store {
 
 struct mbx_box {
 	struct box base;
-	struct mbx_options opt;
+	const struct mbx_store *store;
+	char *folder; /* as given to open() */
 	struct mbxlock_options lock;
 	int fd;
 	/* flock() belongs to the open file, not to the thread: the first
@@ -173,7 +176,7 @@ static int walk_entry(struct walk *w, int dirfd, const char *name,
 static int walk_dir(struct walk *w, int dirfd, const char *path, unsigned depth)
 {
 	char sub[PATH_MAX];
-	struct dirent *de;
+	const struct dirent *de;
 	int ret = 0;
 	/* A stream of its own, so that closedir() leaves the caller's fd. */
 	int own = io_open_beneath(dirfd, ".", O_RDONLY | O_DIRECTORY);
@@ -187,10 +190,10 @@ static int walk_dir(struct walk *w, int dirfd, const char *path, unsigned depth)
 		(void)close(own);
 		return ret;
 	}
-	while (ret == 0 && (de = readdir(d))) {
-		if (strcmp(de->d_name, ".") == 0 ||
-		    strcmp(de->d_name, "..") == 0)
-			continue;
+	while (ret == 0) {
+		ret = io_readdir(d, &de);
+		if (ret < 0 || !de)
+			break;
 		if (text_path(sub, sizeof(sub), "%s%s%s", path,
 			      *path ? "/" : "", de->d_name) < 0)
 			ret = report(w, path, "a path below it is too long");
@@ -207,6 +210,7 @@ static int mbx_list(struct store *s, store_list_fn *fn, void *arg)
 	struct mbx_store *ms = (struct mbx_store *)s;
 	struct walk w = { .store = ms, .fn = fn, .arg = arg };
 	AUTO_FD int fd = pattern_open(ms->root, ms->user, "", O_RDONLY);
+	enum mbx_kind kind;
 	struct stat st;
 	const char *why;
 
@@ -217,6 +221,10 @@ static int mbx_list(struct store *s, store_list_fn *fn, void *arg)
 	if (S_ISDIR(st.st_mode))
 		return walk_dir(&w, fd, "", 1);
 	why = refusal(&ms->opt, &st);
+	kind = why ? MBX_IS_OTHER : sniff_fd(fd);
+	if (!why && kind != MBX_IS_MBX && kind != MBX_IS_DAMAGED &&
+	    kind != MBX_IS_EMPTY)
+		why = mbx_kind_name(kind);
 	return report(&w, "", why);
 }
 
@@ -286,8 +294,13 @@ static int mbx_open(struct store *s, const char *folder, struct box **out)
 	b = calloc(1, sizeof(*b));
 	if (!b)
 		return -ENOMEM;
+	b->folder = strdup(folder);
+	if (!b->folder) {
+		free(b);
+		return -ENOMEM;
+	}
 	b->base.ops = &mbx_ops;
-	b->opt = ms->opt;
+	b->store = ms;
 	b->lock = ms->lock;
 	b->fd = base_steal_fd(&fd);
 	(void)pthread_mutex_init(&b->share_lock, NULL);
@@ -303,10 +316,23 @@ static void mbx_close(struct box *box)
 		return;
 	(void)close(b->fd);
 	(void)pthread_mutex_destroy(&b->share_lock);
+	free(b->folder);
 	free(b);
 }
 
 /* ---- box: stamp and locks ------------------------------------------------ */
+
+/* UW renames INBOX away and makes a new one: then the file lives on, and is
+ * another folder's. */
+static bool name_shows(const struct mbx_box *b, const struct stat *st)
+{
+	AUTO_FD int fd =
+		pattern_open(b->store->root, b->store->user, b->folder, O_PATH);
+	struct stat now;
+
+	return fd >= 0 && fstat(fd, &now) == 0 && now.st_dev == st->st_dev &&
+		now.st_ino == st->st_ino;
+}
 
 static int mbx_stamp(struct box *box, struct stamp *out)
 {
@@ -315,7 +341,7 @@ static int mbx_stamp(struct box *box, struct stamp *out)
 
 	if (fstat(b->fd, &st) < 0)
 		return -errno;
-	if (st.st_nlink == 0)
+	if (st.st_nlink == 0 || !name_shows(b, &st))
 		return -ESTALE;
 	*out = (struct stamp){ .dev = st.st_dev,
 			       .ino = st.st_ino,
@@ -331,7 +357,7 @@ static int share_begin(struct mbx_box *b)
 
 	(void)pthread_mutex_lock(&b->share_lock);
 	if (b->shares == 0)
-		ret = mbxlock_share(b->fd, b->opt.lock_ms);
+		ret = mbxlock_share(b->fd, b->lock.ms);
 	if (ret == 0)
 		b->shares++;
 	(void)pthread_mutex_unlock(&b->share_lock);
@@ -390,6 +416,8 @@ static uint32_t next_uid(struct scan_point *at, const struct mbx_record *r,
 			   "UID %u is above UIDLAST (%u) in the header", r->uid,
 			   at->uid_last);
 	uid = good ? r->uid : at->uid_last + 1;
+	if (uid == 0)
+		return 0; /* none is left */
 	at->uid_prev = uid;
 	if (uid > at->uid_last)
 		at->uid_last = uid;
@@ -412,9 +440,10 @@ static int deliver(struct scanner *c, const struct mbx_record *r)
 	m.uid = next_uid(&s->next, r, off, &s->damage);
 	if (r->flags & MSG_EXPUNGED)
 		return 0;
-	if (m.uid == 0 || s->next.uid_last == UINT32_MAX) {
-		damage_add(&s->damage, DAMAGE_UID, off, m.uid,
-			   "no UID is left below 2^32");
+	if (m.uid == 0 || m.uid == UINT32_MAX) {
+		/* Dovecot has no use for 2^32 - 1 either. */
+		damage_add(&s->damage, DAMAGE_UID, off, r->uid,
+			   "no UID is left below 2^32 - 1");
 		return 0;
 	}
 	if (!r->date_ok)
@@ -522,12 +551,12 @@ static int scan_slice(struct scanner *c)
 		return -errno;
 	if (st.st_size == 0 && s->next.off == 0)
 		return 0; /* a mailbox about to be born */
+	if ((uint64_t)st.st_size < s->next.off)
+		return -ESTALE;
 	if (!c->header_seen)
 		ret = scan_header(c->box, s, (uint64_t)st.st_size);
 	if (ret < 0)
 		return ret;
-	if ((uint64_t)st.st_size < s->next.off)
-		return -ESTALE;
 	c->header_seen = true;
 	/* What was read before this lock was taken may show old flags. */
 	c->window_len = 0;
@@ -539,6 +568,9 @@ static int scan_slice(struct scanner *c)
 
 static int scan_locked(struct scanner *c)
 {
+	/* Whoever waits for the lock wakes up to find its name gone and must
+	 * open it anew: without this we would always be faster. */
+	const struct timespec breath = { .tv_nsec = BREATH_NS };
 	struct mbxparse lock;
 	int ret = 1;
 
@@ -548,6 +580,8 @@ static int scan_locked(struct scanner *c)
 			break;
 		ret = scan_slice(c);
 		mbxlock_parse_release(&lock, &c->box->lock);
+		if (ret > 0)
+			(void)nanosleep(&breath, NULL);
 	}
 	return ret;
 }
@@ -566,12 +600,15 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 	};
 	s->next = s->from;
 	s->uidvalidity = 0;
+	s->keywords = (struct keywords){ 0 };
 	s->damage = (struct damage){ .kind = DAMAGE_NONE };
 	ret = mbx_stamp(box, &s->stamp);
 	if (ret == 0)
 		ret = scan_locked(c);
 	share_end(b);
-	s->uidnext = s->next.uid_last + 1;
+	s->uidnext = s->next.uid_last;
+	if (s->uidnext < UINT32_MAX)
+		s->uidnext++;
 	return ret;
 }
 
@@ -579,10 +616,9 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 
 /* Is this the line of the message we mean? One that was expunged since stays
  * readable for those who have it open, as long as its octets are there. A
- * message whose UID was not yet
- * assigned when it was indexed may have got it since, and it is then the one
- * that was predicted. Without a UID on disk no UW session has written to the
- * mailbox since, so nothing can have moved. */
+ * message whose UID was not yet assigned when it was indexed may have got it
+ * since, and it is then the one that was predicted. Without a UID on disk no UW
+ * session has written to the mailbox since, so nothing can have moved. */
 static bool line_is_of(const uint8_t *line, const struct msg *m)
 {
 	struct mbx_record r;

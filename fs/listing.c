@@ -98,27 +98,23 @@ static int add_real(struct fs *fs, struct node *dir, struct listing *l)
 	struct folder *f = dir->kind == NODE_CUR || dir->kind == NODE_NEW
 		? dir->folder
 		: NULL;
-	struct dirent *de;
+	const struct dirent *de;
 	int ret = d ? 0 : -errno;
 
-	if (!d)
+	if (!d) {
 		base_auto_close(&fd);
+		return ret;
+	}
 	while (ret == 0) {
-		errno = 0;
-		de = readdir(d);
-		if (!de) {
-			ret = -errno;
+		ret = io_readdir(d, &de);
+		if (ret < 0 || !de)
 			break;
-		}
-		if (strcmp(de->d_name, ".") == 0 ||
-		    strcmp(de->d_name, "..") == 0 ||
-		    view_is_hidden(fs, dir, de->d_name) ||
+		if (view_is_hidden(fs, dir, de->d_name) ||
 		    is_shown(f, de->d_name))
 			continue;
 		ret = add(l, de->d_name, de->d_ino, type_of(dir->fd, de));
 	}
-	if (d)
-		(void)closedir(d);
+	(void)closedir(d);
 	return ret;
 }
 

@@ -1,6 +1,5 @@
 #include "fs/mountpoint.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -9,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "compat/io.h"
 #include "compat/log.h"
 
 enum { FUSE_MAJOR = 10, FUSE_MINOR = 229 };
@@ -47,10 +47,8 @@ static int check_empty(const char *path)
 	/* Mode 0000 is good advice for a mountpoint; then it stays unknown. */
 	if (!d)
 		return 0;
-	while (ret == 0 && (de = readdir(d)))
-		if (strcmp(de->d_name, ".") != 0 &&
-		    strcmp(de->d_name, "..") != 0)
-			ret = -ENOTEMPTY;
+	if (io_readdir(d, &de) == 0 && de)
+		ret = -ENOTEMPTY;
 	(void)closedir(d);
 	if (ret < 0)
 		log_err("%s: is not empty; a mount would hide what is in it: "

@@ -426,7 +426,7 @@ static int make_subscriptions(const struct user *u, const char *text,
 	if (ret < 0)
 		return ret;
 	subscription_write_header(b->f);
-	while (*text) {
+	while (text && *text) {
 		size_t len = strcspn(text, "\n");
 
 		if (len > 0)

@@ -58,7 +58,7 @@ static uint64_t count_files(int userfd, const char *dir, const char *sub)
 
 	if (!d)
 		return 0;
-	while ((de = readdir(d)))
+	while (io_readdir(d, &de) == 0 && de)
 		if (de->d_name[0] != '.' && de->d_type != DT_DIR)
 			n++;
 	(void)closedir(d);
@@ -68,9 +68,10 @@ static uint64_t count_files(int userfd, const char *dir, const char *sub)
 /* Message files that lie in the new store. */
 static json_t *store_json(const struct user *u, const char *dir)
 {
-	return json_pack("{s:I}", "messages",
-			 (json_int_t)(count_files(u->fd, dir, "cur") +
-				      count_files(u->fd, dir, "new")));
+	uint64_t n = count_files(u->fd, dir, "cur");
+
+	n += count_files(u->fd, dir, "new");
+	return json_pack("{s:I}", "messages", (json_int_t)n);
 }
 
 static json_t *damage_json(const struct damage *d)
@@ -185,7 +186,7 @@ static void add_natives(struct user *u, json_t *list)
 		return;
 	if (is_native(u, ""))
 		add_native(u, "", list);
-	while ((de = readdir(d)))
+	while (io_readdir(d, &de) == 0 && de)
 		if (de->d_name[0] == '.' && de->d_name[1] != '\0' &&
 		    de->d_name[1] != '.' && is_native(u, de->d_name))
 			add_native(u, de->d_name, list);
@@ -215,9 +216,9 @@ static json_t *user_json(struct user *u)
 
 	(void)pthread_mutex_lock(&u->lock);
 	count = u->count;
-	folders = calloc(count + 1, sizeof(*folders));
+	folders = calloc(count + 1, sizeof(struct folder *));
 	if (folders && count > 0)
-		memcpy(folders, u->folders, count * sizeof(*folders));
+		memcpy(folders, u->folders, count * sizeof(struct folder *));
 	skipped = not_served_json(u);
 	(void)pthread_mutex_unlock(&u->lock);
 	/* A folder's lock is taken before its user's, never after. */

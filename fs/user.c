@@ -241,7 +241,8 @@ static int show_folders(struct user *u, size_t first)
 	struct folder **more;
 	int ret = 0;
 
-	more = reallocarray(u->folders, u->ledger.count + 1, sizeof(*more));
+	more = reallocarray(u->folders, u->ledger.count + 1,
+			    sizeof(struct folder *));
 	if (!more)
 		return -ENOMEM;
 	u->folders = more;
@@ -260,7 +261,7 @@ static int show_folders(struct user *u, size_t first)
 		u->count++;
 	}
 	if (u->count > 0)
-		qsort(u->folders, u->count, sizeof(*u->folders), by_dir);
+		qsort(u->folders, u->count, sizeof(struct folder *), by_dir);
 	return ret;
 }
 
@@ -477,7 +478,7 @@ static int add_name(const char *name, void *arg)
 
 static int add_native(struct names *n)
 {
-	struct dirent *de;
+	const struct dirent *de;
 	int ret = 0;
 	int fd = io_open_beneath(n->fs->store_fd, ".", O_RDONLY | O_DIRECTORY);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -486,9 +487,13 @@ static int add_native(struct names *n)
 		base_auto_close(&fd);
 		return fd < 0 ? fd : -EIO;
 	}
-	while (ret == 0 && (de = readdir(d)))
+	while (ret == 0) {
+		ret = io_readdir(d, &de);
+		if (ret < 0 || !de)
+			break;
 		if (de->d_type == DT_DIR || de->d_type == DT_UNKNOWN)
 			ret = add_name(de->d_name, n);
+	}
 	(void)closedir(d);
 	return ret;
 }

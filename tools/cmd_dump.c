@@ -69,7 +69,7 @@ static int maildir_subscriptions(const char *path)
 	struct names n = { .count = 0 };
 	AUTO_FREE char *text = NULL;
 	AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	size_t len;
+	size_t len = 0;
 	int ret = fd < 0
 		? -errno
 		: io_read_file(fd, "subscriptions", CONTROL_MAX, &text, &len);
