@@ -580,10 +580,13 @@ int db_stats(struct db *db, struct db_stats *out)
 {
 	MDB_envinfo info;
 	MDB_stat pages;
-	int rc = mdb_env_info(db->env, &info);
+	int rc;
 
+	(void)pthread_rwlock_rdlock(&db->map_lock);
+	rc = mdb_env_info(db->env, &info);
 	if (!rc)
 		rc = mdb_env_stat(db->env, &pages);
+	(void)pthread_rwlock_unlock(&db->map_lock);
 	if (rc)
 		return report(db, "stat", rc);
 	*out = (struct db_stats){

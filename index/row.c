@@ -4,6 +4,10 @@
 #include <string.h>
 
 /*
+ * Measured: 100,000 messages of an MBX, filled in UID order, take 61 octets
+ * each on disk. Names of 42 octets, put between other folders, take 310 with
+ * their name rows (LMDB's pages are then half full).
+ *
  * offset len  message row
  *      0   1  ROW_VERSION
  *      1   1  octets of the name, 0: none of its own
