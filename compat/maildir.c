@@ -161,6 +161,14 @@ static bool has_cur(int rootfd, const char *name)
 		S_ISDIR(st.st_mode);
 }
 
+static bool is_symlink(int dirfd, const char *name)
+{
+	struct stat st;
+
+	return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		S_ISLNK(st.st_mode);
+}
+
 static int open_stream(int dirfd, DIR **out)
 {
 	int fd = io_open_beneath(dirfd, ".", O_RDONLY | O_DIRECTORY);
@@ -197,6 +205,10 @@ static int maildir_list(struct store *s, store_list_fn *fn, void *arg)
 		    de->d_name[1] == '\0' || !has_cur(ms->fd, de->d_name))
 			continue;
 		e.name = de->d_name;
+		e.why = is_symlink(ms->fd, de->d_name)
+			? "a symbolic link; these are not followed"
+			: NULL;
+		e.is_folder = e.why == NULL;
 		ret = fn(&e, arg);
 	}
 	(void)closedir(d);
@@ -229,7 +241,8 @@ static int maildir_open(struct store *s, const char *folder, struct box **out)
 	b->base.ops = &maildir_ops;
 	b->root_fd = ms->fd;
 	b->folder = strdup(*folder ? folder : ".");
-	b->fd = io_open_beneath(ms->fd, *folder ? folder : ".", flags);
+	/* With O_DIRECTORY a symlink would be -ENOTDIR. */
+	b->fd = io_open_beneath(ms->fd, *folder ? folder : ".", O_PATH);
 	b->cur_fd = b->fd < 0 ? -1 : io_open_beneath(b->fd, "cur", flags);
 	b->new_fd = b->fd < 0 ? -1 : io_open_beneath(b->fd, "new", flags);
 	if (!b->folder)
