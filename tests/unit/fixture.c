@@ -1,12 +1,17 @@
 #include "fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir_path[64];
@@ -29,7 +34,8 @@ const char *fixture_dir(void)
 {
 	if (dir_path[0])
 		return dir_path;
-	(void)snprintf(dir_path, sizeof(dir_path), "/tmp/janusmail-test-XXXXXX");
+	(void)snprintf(dir_path, sizeof(dir_path),
+		       "/tmp/janusmail-test-XXXXXX");
 	cr_assert_not_null(mkdtemp(dir_path));
 	(void)atexit(remove_dir);
 	return dir_path;
@@ -87,4 +93,101 @@ void fixture_mbx(const char *path, const char *line, const void *text,
 	put(fd, "\r\n", 2);
 	put(fd, text, len);
 	(void)close(fd);
+}
+
+const char *fixture_path(const char *name)
+{
+	static char ring[8][1024];
+	static unsigned next;
+	char *out = ring[next++ % ARRAY_LEN(ring)];
+
+	(void)snprintf(out, sizeof(ring[0]), "%s/%s", fixture_dir(), name);
+	return out;
+}
+
+void fixture_patch(const char *path, uint64_t off, const void *data, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	cr_assert_geq(fd, 0, "%s", path);
+	cr_assert_eq(pwrite(fd, data, len, (off_t)off), (ssize_t)len);
+	(void)close(fd);
+}
+
+/* In the child: never returns, and leaves no trace in the test's own state. */
+static void hold(const char *path, int how, int tell)
+{
+	int fd;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)umask(0);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0 || flock(fd, how | LOCK_NB) < 0 || write(tell, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		(void)pause();
+}
+
+pid_t fixture_hold(const char *path, int how)
+{
+	int tell[2];
+	pid_t pid;
+	char c;
+
+	cr_assert_eq(pipe(tell), 0);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		hold(path, how, tell[1]);
+	(void)close(tell[1]);
+	cr_assert_eq(read(tell[0], &c, 1), 1, "%s could not be locked", path);
+	(void)close(tell[0]);
+	return pid;
+}
+
+void fixture_let_go(pid_t pid)
+{
+	cr_assert_eq(kill(pid, SIGKILL), 0);
+	(void)fixture_exit(pid);
+}
+
+int fixture_exit(pid_t pid)
+{
+	int status;
+	pid_t got;
+
+	do {
+		got = waitpid(pid, &status, 0);
+	} while (got < 0 && errno == EINTR);
+	cr_assert_eq(got, pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int take(const struct msg *m, const char *name, void *arg)
+{
+	struct fixture_scan *out = arg;
+
+	cr_assert_lt(out->count, (size_t)FIXTURE_MSGS);
+	out->msgs[out->count] = *m;
+	(void)snprintf(out->names[out->count++], FIXTURE_NAME, "%s",
+		       name ? name : "");
+	return 0;
+}
+
+int fixture_scan(struct box *b, struct fixture_scan *out)
+{
+	out->count = 0;
+	return b->ops->scan(b, &out->scan, take, out);
+}
+
+bool fixture_is(struct box *b, const struct fixture_scan *got, size_t i,
+		const void *text, size_t len)
+{
+	AUTO_FREE char *buf = malloc(len + 1);
+	ssize_t n;
+
+	cr_assert(buf && i < got->count);
+	n = b->ops->read(b, &got->msgs[i], got->names[i], buf, len + 1, 0);
+	return n == (ssize_t)len && got->msgs[i].size == len &&
+		memcmp(buf, text, len) == 0;
 }

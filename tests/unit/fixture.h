@@ -5,6 +5,10 @@
 
 #include <criterion/criterion.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "compat/store.h"
 
 /* Under ASan, leaks must fail the test that leaked: Criterion by itself lets
  * it pass. Weak, so that builds without ASan link. */
@@ -38,3 +42,37 @@ void fixture_mbx(const char *path, const char *line, const void *text,
  * keyword names ending with NULL */
 void fixture_mbx_header(const char *path, unsigned uidvalidity,
 			unsigned uidlast, ...);
+
+/** fixture_path - @name below fixture_dir(). Return: one of eight static
+ * buffers, used in turn. */
+const char *fixture_path(const char *name);
+
+/** fixture_patch - write @len octets over those at @off of a file */
+void fixture_patch(const char *path, uint64_t off, const void *data,
+		   size_t len);
+
+/** fixture_hold - have another process hold a flock(2) on @path (made with
+ * mode 0666 if need be) until fixture_let_go()
+ * @how: LOCK_SH or LOCK_EX. Return: when it is held. */
+pid_t fixture_hold(const char *path, int how);
+void fixture_let_go(pid_t pid);
+
+/** fixture_exit - wait for a child. Return: its exit code; -1: killed */
+int fixture_exit(pid_t pid);
+
+enum { FIXTURE_MSGS = 64, FIXTURE_NAME = 160 };
+
+/* What a scan delivered. */
+struct fixture_scan {
+	struct scan scan; /* ->from is kept */
+	size_t count;
+	struct msg msgs[FIXTURE_MSGS];
+	char names[FIXTURE_MSGS][FIXTURE_NAME]; /* "" for MBX */
+};
+
+/** fixture_scan - scan a box. Return: as the back end's scan() */
+int fixture_scan(struct box *b, struct fixture_scan *out);
+
+/** fixture_is - whether message @i of @got reads as the @len octets @text */
+bool fixture_is(struct box *b, const struct fixture_scan *got, size_t i,
+		const void *text, size_t len);
