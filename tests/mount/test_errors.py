@@ -188,6 +188,7 @@ class Start(harness.Case):
     def test_signals_end_it_in_order(self):
         for sig in (signal.SIGTERM, signal.SIGINT):
             proc = self.r.mount()
+            self.assertIn('alice', os.listdir(self.r.mnt))
             os.kill(proc.pid, sig)
             self.assertEqual(proc.wait(15), 0)
             self.assertIsNone(harness.mountinfo(self.r.mnt))
