@@ -120,8 +120,15 @@ static int open_lock_file(const char *path)
 		fd = open(path, flags);
 	else
 		fd = open(path, flags | O_CREAT | O_EXCL, 0666);
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		int err = -errno;
+
+		if (err == -EACCES && ret == 0)
+			log_err("mbxlock: %s: exists and cannot be opened for "
+				"writing: chmod 0666 it",
+				path);
+		return err;
+	}
 	if (ret == -ENOENT)
 		(void)fchmod(fd, 0666); /* whatever the umask is */
 	return fd;
@@ -179,10 +186,6 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 	identity_leave(was);
 	if (ret == -ESTALE)
 		ret = -EAGAIN;
-	if (ret == -EACCES)
-		log_err("mbxlock: %s: exists and cannot be opened for "
-			"writing: chmod 0666 it",
-			out->path);
 	log_trace(LOG_LOCK, "parse %s: %d", out->path, ret);
 	return ret;
 }
