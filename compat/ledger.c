@@ -71,13 +71,13 @@ static char *cut(char **p, char sep)
 	return start;
 }
 
-static int get_hex(const char *word, uint64_t max, uint32_t *out)
+static int get_hex(const char *word, uint64_t min, uint64_t max, uint32_t *out)
 {
 	uint64_t n;
 
 	if (!word || strlen(word) != NUMBER_DIGITS ||
-	    text_hex((const uint8_t *)word, NUMBER_DIGITS, &n) != 0 || n == 0 ||
-	    n > max)
+	    text_hex((const uint8_t *)word, NUMBER_DIGITS, &n) != 0 ||
+	    n < min || n > max)
 		return -EBADMSG;
 	*out = (uint32_t)n;
 	return 0;
@@ -158,14 +158,14 @@ static int parse_folder(char *line, struct ledger *out)
 	char *dir;
 	int rc;
 
-	rc = get_hex(cut(&line, ' '), INT32_MAX, &f.number);
+	rc = get_hex(cut(&line, ' '), 1, INT32_MAX, &f.number);
 	dir = rc ? NULL : cut(&line, ' ');
 	rc = get_name(dir, ".");
 	if (rc || !is_dir_name(dir))
 		return -EBADMSG;
 	rc = get_guid(cut(&line, ' '), f.guid);
 	if (rc == 0)
-		rc = get_hex(cut(&line, ' '), UINT32_MAX, &f.uidvalidity);
+		rc = get_hex(cut(&line, ' '), 0, UINT32_MAX, &f.uidvalidity);
 	if (rc == 0)
 		rc = get_phase(cut(&line, ' '), &f.phase);
 	if (rc == 0)
@@ -320,7 +320,7 @@ static int read_counter(int dirfd, uint32_t *next_out)
 	if (len != NUMBER_DIGITS + 1 || text[NUMBER_DIGITS] != '\n')
 		return -EBADMSG;
 	text[NUMBER_DIGITS] = '\0';
-	return get_hex(text, (uint64_t)INT32_MAX + 1, next_out);
+	return get_hex(text, 1, (uint64_t)INT32_MAX + 1, next_out);
 }
 
 int ledger_number(int dirfd, uint32_t count, uint32_t *first_out)

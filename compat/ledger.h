@@ -9,7 +9,7 @@
  *	...
  *	end <number of folder lines>
  *
- * number, uidvalidity: 8 hex digits; dir: Maildir++ name, "." for INBOX; guid:
+ * number, uidvalidity: 8 hex digits, uidvalidity 0 until the folder is seeded; dir: Maildir++ name, "." for INBOX; guid:
  * 32 hex digits; phase: legacy or native; place: "inbox<n>" (the n-th inbox=
  * pattern) or "folders"; dir and legacy name are text_escape()d, an empty name
  * is "-". The end line tells a whole file from a torn one.

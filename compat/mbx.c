@@ -266,6 +266,7 @@ int mbx_store_new(const struct pattern *root, const char *user,
 static int check_openable(struct mbx_store *ms, const char *folder)
 {
 	AUTO_FD int fd = pattern_open(ms->root, ms->user, folder, O_PATH);
+	const char *fs_name;
 	struct stat st;
 
 	if (fd < 0)
@@ -274,6 +275,8 @@ static int check_openable(struct mbx_store *ms, const char *folder)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -ENOTSUP;
+	if (io_is_network_fs(fd, &fs_name))
+		return -EREMOTE;
 	if (st.st_nlink > 1)
 		return -EMLINK;
 	return refusal(&ms->opt, &st) ? -EPERM : 0;

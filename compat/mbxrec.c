@@ -86,6 +86,16 @@ static void parse_keywords(const uint8_t *head, struct mbx_header *out)
 		p = cr + 2;
 	}
 	out->keyword_lines = slot;
+	/* c-client reads no further; names behind a hole are lost with the
+	 * next header it writes. */
+	for (; slot < MBX_KEYWORDS; slot++) {
+		const uint8_t *cr = find(p, end, '\r');
+
+		if (!cr || cr + 2 > end)
+			break;
+		out->keyword_hidden += cr > p;
+		p = cr + 2;
+	}
 }
 
 int mbx_header_parse(const uint8_t *p, size_t len, struct mbx_header *out,
@@ -383,5 +393,5 @@ const char *mbx_kind_name(enum mbx_kind kind)
 	case MBX_IS_OTHER:
 		break;
 	}
-	return "unknown";
+	return "not a mail file";
 }

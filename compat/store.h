@@ -117,7 +117,8 @@ struct store_ops {
 	 * Return: 0; -ENOENT; -EBADMSG when it is not a folder of this
 	 * format (MBX: see also struct damage from scan); for what must not
 	 * be opened: -ELOOP (symlink), -ENOTSUP (FIFO, device, directory),
-	 * -EMLINK (hard links), -EPERM (another owner).
+	 * -EMLINK (hard links), -EPERM (another owner), -EREMOTE (a network
+	 * filesystem, where the format's locks do not work).
 	 */
 	int (*open)(struct store *s, const char *folder, struct box **out);
 

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -243,6 +242,10 @@ static void note_access(struct folder *f, int err)
 	case -EMLINK:
 		what = "the file has hard links";
 		break;
+	case -EREMOTE:
+		what = "it lies on a network filesystem, where UW's locks do "
+		       "not work; run janusmail on the file server";
+		break;
 	case -EPERM:
 		what = "the file belongs to another user";
 		break;
@@ -280,17 +283,6 @@ static int open_box(struct folder *f)
 	return ret;
 }
 
-static int random_guid(char *out)
-{
-	uint8_t raw[16];
-
-	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
-		return -EIO;
-	for (size_t i = 0; i < sizeof(raw); i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", raw[i]);
-	return 0;
-}
-
 /*
  * The UIDVALIDITY on disk is not the one that names carry: the folder is shown
  * for the first time, or UW has numbered it anew. Either way names start
@@ -313,8 +305,6 @@ static int new_regime(struct folder *f, uint32_t on_disk)
 		if (ret == 0)
 			ret = index_folder_drop(f->fs->index, f->number);
 	}
-	if (ret == 0 && f->guid[0] == '\0')
-		ret = random_guid(f->guid);
 	if (ret < 0)
 		return ret;
 	/* IMAP forbids 0, and a mailbox about to be born has none yet. */

@@ -78,6 +78,28 @@ static int open_store(struct fs *fs)
 	return 0;
 }
 
+/* c-client's locks do nothing there, so neither would ours. */
+static int check_legacy(const struct pattern *p)
+{
+	const char *name;
+
+	if (p->base_fd < 0 || !io_is_network_fs(p->base_fd, &name))
+		return 0;
+	log_err("%s: lies on %s, where UW's locks do not work; run janusmail "
+		"on the file server itself",
+		p->text, name);
+	return -EREMOTE;
+}
+
+static int check_legacies(const struct options *o)
+{
+	int ret = check_legacy(&o->folders);
+
+	for (unsigned i = 0; ret == 0 && i < o->inbox_count; i++)
+		ret = check_legacy(&o->inbox[i]);
+	return ret;
+}
+
 /* Without a %u the mountpoint itself is a Maildir++ root. */
 static int make_root(struct fs *fs)
 {
@@ -109,7 +131,9 @@ static int fs_open(struct fs *fs, const struct options *opt)
 			   .store_fd = -1,
 			   .state_fd = -1,
 			   .ledgers_fd = -1 };
-	ret = open_store(fs);
+	ret = check_legacies(opt);
+	if (ret == 0)
+		ret = open_store(fs);
 	if (ret == 0)
 		ret = index_open(opt->index, false, &fs->index);
 	if (ret < 0)

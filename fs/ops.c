@@ -17,7 +17,8 @@ static_assert(sizeof(fuse_ino_t) == 8, "node numbers need 64 bits");
  * How long the kernel may go without asking, in seconds. A message never
  * changes but for its name; control files change through the mount only;
  * cur/ and new/ of a legacy folder are asked about each time, for their times
- * tell Dovecot of changes. Absent names are never remembered.
+ * tell Dovecot of changes; so are the control files that we replace. Absent
+ * names are never remembered.
  */
 enum { NAME_S = 1, ATTR_S = 1, MESSAGE_ATTR_S = 3600 };
 
@@ -56,8 +57,10 @@ void ops_param(const struct view_entry *e, struct fuse_entry_param *out)
 					  .attr_timeout = ATTR_S };
 	if (e->message)
 		out->attr_timeout = MESSAGE_ATTR_S;
-	if (e->watched)
+	if (e->watched || e->fleeting)
 		out->attr_timeout = 0;
+	if (e->fleeting)
+		out->entry_timeout = 0;
 }
 
 struct identity ops_as_caller(fuse_req_t req)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -191,6 +192,17 @@ static int make_folder_dirs(const struct user *u, const char *dir)
 
 /* ---- folders ------------------------------------------------------------- */
 
+static int random_guid(char *out)
+{
+	uint8_t raw[16];
+
+	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
+		return -EIO;
+	for (size_t i = 0; i < sizeof(raw); i++)
+		(void)snprintf(out + 2 * i, 3, "%02x", raw[i]);
+	return 0;
+}
+
 /* Numbers for the new lines from @first on, then the ledger, then what can be
  * seen: a crash between leaves nothing that is not made good by doing it
  * again. */
@@ -204,8 +216,10 @@ static int settle(struct user *u, size_t first)
 		return 0;
 	ret = ledger_number(u->fs->state_fd, (uint32_t)(l->count - first),
 			    &number);
-	for (size_t i = first; ret == 0 && i < l->count; i++)
+	for (size_t i = first; ret == 0 && i < l->count; i++) {
 		l->folders[i].number = number++;
+		ret = random_guid(l->folders[i].guid);
+	}
 	return ret < 0 ? ret
 		       : ledger_save(u->fs->ledgers_fd, ledger_file(u), l);
 }

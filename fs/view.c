@@ -69,6 +69,15 @@ static bool is_watched(enum node_kind kind, const struct folder *f)
 	return f && (kind == NODE_CUR || kind == NODE_NEW);
 }
 
+/* The control files that follow what UW does (seed.h). */
+static bool is_fleeting(const struct node *parent, const char *name)
+{
+	return (strcmp(name, "dovecot-keywords") == 0 ||
+		strcmp(name, "dovecot-uidlist") == 0) &&
+		(parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER) &&
+		view_folder(parent);
+}
+
 static void fill(struct view_entry *out, const struct stat *st,
 		 const struct node *n)
 {
@@ -98,9 +107,11 @@ static int enter(struct fs *fs, struct node *parent, const char *name, int fd,
 	}
 	role = role_in(parent, name, &st);
 	ret = node_take(fs->nodes, fd, &st, &role, &n);
-	if (ret == 0)
-		fill(out, &st, n);
-	return ret;
+	if (ret < 0)
+		return ret;
+	fill(out, &st, n);
+	out->fleeting = is_fleeting(parent, name);
+	return 0;
 }
 
 int view_enter(struct fs *fs, struct node *parent, const char *name, int fd,

@@ -21,6 +21,7 @@ struct view_entry {
 	struct stat st; /* st_ino is the number shown */
 	bool message;	/* of an MBX: no node stands for it */
 	bool watched;	/* cur/, new/ of a legacy folder: ask again each time */
+	bool fleeting;	/* a file that we replace behind the kernel's back */
 };
 
 /**

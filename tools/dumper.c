@@ -220,6 +220,8 @@ int dumper_store(FILE *f, struct store *s, enum dumper_names names,
 		dump_header(f);
 		resolve_clashes(&e);
 	}
+	if (ret == 0 && single && e.count == 0)
+		worst = -EBADMSG;
 	for (size_t i = 0; ret != -ENOMEM && i < e.count; i++) {
 		struct box *b = NULL;
 

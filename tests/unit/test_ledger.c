@@ -108,6 +108,17 @@ TEST(ledger, every_torn_file_is_refused)
 	}
 }
 
+TEST(ledger, a_folder_not_yet_seeded_has_no_uidvalidity)
+{
+	static const char text[] = HEAD "folder 00000001 . " GUID
+					" 00000000 legacy inbox0 -\nend 1\n";
+	struct ledger l;
+
+	cr_assert_eq(ledger_parse(text, strlen(text), &l), 0);
+	cr_expect_eq(l.folders[0].uidvalidity, 0);
+	ledger_fini(&l);
+}
+
 TEST(ledger, foreign_files_are_refused)
 {
 	static const char *const rows[] = {
@@ -135,8 +146,6 @@ TEST(ledger, foreign_files_are_refused)
 		HEAD
 		"folder 00000001 .a\\x GUID 4b000001 legacy inbox0 -\nend 1\n",
 		HEAD "folder 00000001 . 0123 4b000001 legacy inbox0 -\nend 1\n",
-		HEAD "folder 00000001 . " GUID
-		     " 00000000 legacy inbox0 -\nend 1\n",
 		HEAD "folder 00000001 . " GUID
 		     " 4b000001 lost inbox0 -\nend 1\n",
 		HEAD "folder 00000001 . " GUID
