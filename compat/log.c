@@ -49,9 +49,9 @@ static void put_line(const char *prefix, const char *fmt, va_list ap)
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO };
-	static const char *const prefix[] = { "janusmail: error: ",
-					      "janusmail: warning: ",
-					      "janusmail: " };
+	static const char *const prefix[] = {
+		"janusmail: error: ", "janusmail: warning: ", "janusmail: "
+	};
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -100,7 +100,8 @@ static void channel_on(const char *name, size_t len)
 void log_trace_init(void)
 {
 	/* Called once, before any thread exists. */
-	const char *s = getenv("JANUSMAIL_TRACE"); /* NOLINT(concurrency-mt-unsafe) */
+	const char *s =
+		getenv("JANUSMAIL_TRACE"); /* NOLINT(concurrency-mt-unsafe) */
 
 	while (s && *s) {
 		size_t len = strcspn(s, ",");

@@ -280,14 +280,29 @@ static void prepare_process(void)
 
 /* ---- main ---------------------------------------------------------------- */
 
+/* A signal must reach the thread that serves, or nobody would notice it: our
+ * other threads start with signals blocked. */
+static int start_threads(struct fs *fs, struct control **control,
+			 struct scanner **scanner)
+{
+	sigset_t all, was;
+	int ret;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &was);
+	ret = control_start(fs, control);
+	if (ret == 0)
+		ret = scanner_start(fs, scanner);
+	(void)pthread_sigmask(SIG_SETMASK, &was, NULL);
+	return ret;
+}
+
 static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 {
 	struct control *control = NULL;
 	struct scanner *scanner = NULL;
-	int ret = control_start(fs, &control);
+	int ret = start_threads(fs, &control, &scanner);
 
-	if (ret == 0)
-		ret = scanner_start(fs, &scanner);
 	if (ret == 0) {
 		log_info("%s: mounted", fs->opt->mountpoint);
 		report(pipe_fd, 0);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,27 +171,63 @@ static int make_keywords(const struct index_folder *row, struct buffer *b)
 	return buffer_close(b);
 }
 
+/* "pid:host", as Dovecot writes it. Was it left by a process of this host that
+ * is no more? Then it can be broken at once. */
+static bool is_orphan(int dirfd, const char *name)
+{
+	AUTO_FREE char *text = NULL;
+	char host[HOST_NAME_MAX + 1] = "";
+	const uint8_t *p;
+	uint64_t pid;
+	size_t len;
+
+	if (io_read_file(dirfd, name, PATH_MAX, &text, &len) < 0 ||
+	    gethostname(host, sizeof(host) - 1) < 0)
+		return false;
+	p = (const uint8_t *)text;
+	if (text_number(&p, p + len, INT32_MAX, &pid) < 0 || *p != ':' ||
+	    strcmp((const char *)p + 1, host) != 0)
+		return false;
+	return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool is_stale(int dirfd, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	return st.st_ctim.tv_sec + DOTLOCK_STALE_S < time(NULL) ||
+		is_orphan(dirfd, name);
+}
+
+static int write_owner(int fd)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+
+	if (gethostname(host, sizeof(host) - 1) < 0 ||
+	    dprintf(fd, "%d:%s", (int)getpid(), host) < 0)
+		return -errno;
+	return 0;
+}
+
 /* Dovecot takes such a lock, by O_EXCL, for every change of the file. */
 static int dotlock(const struct user *u, int dirfd, const char *name)
 {
 	struct timespec pause = { .tv_nsec = 50000000 };
 	struct identity was;
-	struct stat st;
-	int fd;
+	int fd, ret;
 
 	for (int i = 0; i < DOTLOCK_TRIES; i++) {
 		was = identity_enter(u->uid, u->gid);
 		fd = openat(dirfd, name,
 			    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		ret = fd < 0 ? -errno : write_owner(fd);
 		identity_leave(was);
-		if (fd >= 0) {
-			(void)close(fd);
-			return 0;
-		}
-		if (errno != EEXIST)
-			return -errno;
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    st.st_ctim.tv_sec + DOTLOCK_STALE_S < time(NULL))
+		base_auto_close(&fd);
+		if (ret != -EEXIST)
+			return ret;
+		if (is_stale(dirfd, name))
 			(void)unlinkat(dirfd, name, 0);
 		else
 			(void)nanosleep(&pause, NULL);
@@ -462,6 +499,16 @@ static int read_mailboxlist(const struct user *u, char **out)
 	return 0;
 }
 
+static int put_subscriptions(const struct user *u, int dirfd,
+			     const struct buffer *b)
+{
+	if (dirfd < 0)
+		return dirfd;
+	return has_file(dirfd, "subscriptions")
+		? 0
+		: put(u, dirfd, "subscriptions", b);
+}
+
 int seed_subscriptions(struct user *u)
 {
 	const struct options *o = u->fs->opt;
@@ -470,7 +517,15 @@ int seed_subscriptions(struct user *u)
 	struct buffer b = { .text = NULL };
 	int ret;
 
-	if (!o->has_subscriptions || has_file(u->fd, "subscriptions"))
+	if (!o->has_subscriptions)
+		return 0;
+	if (o->has_control) {
+		control = open_control(u, NULL, true);
+		if (control < 0)
+			return control;
+	}
+	if (has_file(u->fd, "subscriptions") &&
+	    (control < 0 || has_file(control, "subscriptions")))
 		return 0;
 	ret = read_mailboxlist(u, &text);
 	if (ret == -ENOENT)
@@ -482,14 +537,10 @@ int seed_subscriptions(struct user *u)
 		return 0;
 	}
 	ret = make_subscriptions(u, text, &b);
-	if (ret == 0 && o->has_control) {
-		control = open_control(u, NULL, true);
-		ret = control < 0 ? control : 0;
-		if (ret == 0 && !has_file(control, "subscriptions"))
-			ret = put(u, control, "subscriptions", &b);
-	}
+	if (ret == 0 && o->has_control)
+		ret = put_subscriptions(u, control, &b);
 	if (ret == 0)
-		ret = put(u, u->fd, "subscriptions", &b);
+		ret = put_subscriptions(u, u->fd, &b);
 	free(b.text);
 	return ret;
 }

@@ -274,6 +274,9 @@ static int show_folders(struct user *u, size_t first)
 		note_renamed(more[u->count]);
 		u->count++;
 	}
+	/* Without a legacy INBOX, INBOX is an empty native one. */
+	if (ret == 0 && (u->mail || u->inbox[0]))
+		ret = make_folder_dirs(u, "");
 	if (u->count > 0)
 		qsort(u->folders, u->count, sizeof(struct folder *), by_dir);
 	return ret;
