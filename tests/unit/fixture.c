@@ -25,9 +25,33 @@ static int remove_one(const char *path, const struct stat *st, int type,
 	return remove(path);
 }
 
+void fixture_remove(const char *path)
+{
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): no thread changes cwd */
+	(void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void remove_dir(void)
 {
-	(void)nftw(dir_path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	fixture_remove(dir_path);
+}
+
+static fixture_walk_fn *walk_fn;
+
+static int walk_one(const char *path, const struct stat *st, int type,
+		    struct FTW *ftw)
+{
+	(void)st;
+	(void)ftw;
+	walk_fn(path, type == FTW_D);
+	return 0;
+}
+
+void fixture_walk(const char *top, fixture_walk_fn *fn)
+{
+	walk_fn = fn;
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): as above */
+	cr_assert_eq(nftw(top, walk_one, 16, FTW_PHYS), 0);
 }
 
 const char *fixture_dir(void)

@@ -51,6 +51,13 @@ const char *fixture_path(const char *name);
 void fixture_patch(const char *path, uint64_t off, const void *data,
 		   size_t len);
 
+/** fixture_remove - a file, or a directory and all below it */
+void fixture_remove(const char *path);
+
+/* For fixture_walk(): every file and directory, the topmost first. */
+typedef void fixture_walk_fn(const char *path, bool is_dir);
+void fixture_walk(const char *top, fixture_walk_fn *fn);
+
 /** fixture_hold - have another process hold a flock(2) on @path (made with
  * mode 0666 if need be) until fixture_let_go()
  * @how: LOCK_SH or LOCK_EX. Return: when it is held. */
