@@ -423,29 +423,54 @@ static int default_index(struct parser *p)
 	return set_index(p, path);
 }
 
-/* The home is the directory that %u names, or, without %u, the one that the
- * inbox or the mail directory lies in. */
+/* Octets of the text that name the home: the directory that %u names, or,
+ * without %u, the one that the mailbox or the mail directory lies in. 0: there
+ * is no home to look in (/var/mail/%u). */
+static size_t home_len(const struct pattern *from)
+{
+	const char *text = from->text;
+	size_t i = 0;
+
+	if (!pattern_has_user(from))
+		return (size_t)(strrchr(text, '/') - text) + 1;
+	if (*from->rest == '\0')
+		return 0;
+	while (text[i] != '%' || text[i + 1] != 'u')
+		i += text[i] == '%' ? 2 : 1; /* "%%" */
+	return i + strcspn(text + i, "/") + 1;
+}
+
+/* With %u the text is a pattern already; without, it is a plain path. */
+static int subscriptions_in_home(struct parser *p, const struct pattern *from)
+{
+	const char *text = from->text;
+	size_t len = home_len(from), used = 0;
+	char home[PATH_MAX], path[PATH_MAX];
+
+	if (len == 0)
+		return 0;
+	for (size_t i = 0; i < len && used < sizeof(home) - 2; i++) {
+		home[used++] = text[i];
+		if (text[i] == '%' && !pattern_has_user(from))
+			home[used++] = '%';
+	}
+	home[used] = '\0';
+	if (text_path(path, sizeof(path), "%s.mailboxlist", home) < 0)
+		return fail(p, -EINVAL, "a path is too long");
+	return set_subscriptions(p, path);
+}
+
 static int default_subscriptions(struct parser *p)
 {
 	struct options *o = p->out;
-	const struct pattern *from =
-		o->inbox_count ? &o->inbox[0] : &o->folders;
-	char path[PATH_MAX];
-	size_t home;
+	int ret = 0;
 
-	if (o->has_subscriptions || (!o->inbox_count && !o->has_folders))
-		return 0;
-	home = strlen(from->text);
-	if (pattern_has_user(from))
-		home -= strlen(from->rest) + 1;
-	else
-		home = (size_t)(strrchr(from->text, '/') - from->text);
-	if (pattern_has_user(from) && *from->rest == '\0')
-		return 0; /* /var/mail/%u: no home to look in */
-	if (text_path(path, sizeof(path), "%.*s/.mailboxlist", (int)home,
-		      from->text) < 0)
-		return fail(p, -EINVAL, "a path is too long");
-	return set_subscriptions(p, path);
+	for (unsigned i = 0; i < o->inbox_count; i++)
+		if (ret == 0 && !o->has_subscriptions)
+			ret = subscriptions_in_home(p, &o->inbox[i]);
+	if (ret == 0 && !o->has_subscriptions && o->has_folders)
+		ret = subscriptions_in_home(p, &o->folders);
+	return ret;
 }
 
 static int default_lockdir(struct parser *p)
