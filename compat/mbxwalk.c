@@ -102,7 +102,7 @@ static int walk_entry(struct walk *w, int dirfd, const char *name,
 	if (type == DT_UNKNOWN) {
 		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return 0;
-		type = IFTODT(st.st_mode);
+		type = (unsigned char)IFTODT(st.st_mode);
 	}
 	switch (type) {
 	case DT_REG:
