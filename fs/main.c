@@ -339,6 +339,7 @@ static int run(const struct options *opt, int *pipe_fd)
 	}
 	if (se)
 		fuse_session_destroy(se);
+	ops_close_directories();
 	fs_close(&fs);
 	return code;
 }

@@ -32,6 +32,10 @@ struct identity;
 /** ops_as_caller - act as the process that made the request */
 struct identity ops_as_caller(fuse_req_t req);
 
+/** ops_close_directories - free what is still open when the mount has ended
+ * and no thread serves requests any more */
+void ops_close_directories(void);
+
 /* ops_dir.c */
 void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

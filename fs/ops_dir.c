@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,44 @@
 struct handle {
 	struct listing *listing;
 	bool started; /* it was read from the start already */
+	struct handle *prev, *next;
 };
+
+/* All of them: when the mount ends, no request closes those still open. */
+static struct {
+	pthread_mutex_t lock;
+	struct handle *first;
+} handles = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void handle_add(struct handle *h)
+{
+	(void)pthread_mutex_lock(&handles.lock);
+	h->next = handles.first;
+	if (h->next)
+		h->next->prev = h;
+	handles.first = h;
+	(void)pthread_mutex_unlock(&handles.lock);
+}
+
+static void handle_free(struct handle *h)
+{
+	(void)pthread_mutex_lock(&handles.lock);
+	if (h->prev)
+		h->prev->next = h->next;
+	else
+		handles.first = h->next;
+	if (h->next)
+		h->next->prev = h->prev;
+	(void)pthread_mutex_unlock(&handles.lock);
+	listing_free(h->listing);
+	free(h);
+}
+
+void ops_close_directories(void)
+{
+	while (handles.first)
+		handle_free(handles.first);
+}
 
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
@@ -38,11 +76,10 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		ops_error(req, ret);
 		return;
 	}
+	handle_add(h);
 	fi->fh = (uint64_t)(uintptr_t)h;
-	if (fuse_reply_open(req, fi) == -ENOENT) {
-		listing_free(h->listing);
-		free(h);
-	}
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		handle_free(h);
 }
 
 /* rewinddir() has to show what is there now. */
@@ -158,11 +195,8 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 
 void ops_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct handle *h = handle_of(fi);
-
 	(void)ino;
-	listing_free(h->listing);
-	free(h);
+	handle_free(handle_of(fi));
 	ops_error(req, 0);
 }
 
