@@ -341,7 +341,9 @@ static int fill_entry(struct maildir_box *b, struct entry *e, struct damage *d)
 static int take_record(const struct uidlist_record *r, void *arg)
 {
 	struct maildir_box *b = arg;
-	struct entry *e = entry_find(b, r->name, r->name_len);
+	/* Old Dovecots wrote the flags too. */
+	size_t len = info_split(r->name, r->name_len);
+	struct entry *e = entry_find(b, r->name, len);
 
 	/* The same name twice: Dovecot takes the last one, so do we. */
 	if (e)
@@ -367,7 +369,7 @@ static int load_control(struct maildir_box *b, struct scan *s)
 	else if (ret < 0 && ret != -ENOENT)
 		return ret;
 	s->uidvalidity = h.uidvalidity;
-	s->uidnext = h.uidnext;
+	s->uidnext = h.uidnext ? h.uidnext : 1;
 	ret = io_read_file(b->fd, "dovecot-keywords", CONTROL_MAX, &words,
 			   &len);
 	if (ret == 0)
