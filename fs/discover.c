@@ -69,6 +69,9 @@ static int found_one(const struct store_entry *e, void *arg)
 			 sizeof(path)) == 0 &&
 	    strcmp(path, f->inbox) == 0)
 		return 0;
+	if (e->name[0] == '\0')
+		return add_not_served(u, path,
+				      "folders= should name a directory");
 	if (!e->is_folder)
 		return add_not_served(u, e->name, e->why);
 	more = reallocarray(f->names, f->count + 1, sizeof(*more));

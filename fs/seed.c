@@ -23,6 +23,7 @@ enum {
 	LIST_MAX = 16 << 20,   /* octets of a .mailboxlist */
 	DOTLOCK_TRIES = 100,   /* 5 seconds, 50 ms apart */
 	DOTLOCK_STALE_S = 120, /* Dovecot's own limit */
+	DOTLOCK_EMPTY_S = 1,
 };
 
 /* A text being written into memory. */
@@ -197,6 +198,9 @@ static bool is_stale(int dirfd, const char *name)
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
+	/* Its maker died between making it and writing who he is. */
+	if (st.st_size == 0 && st.st_ctim.tv_sec + DOTLOCK_EMPTY_S < time(NULL))
+		return true;
 	return st.st_ctim.tv_sec + DOTLOCK_STALE_S < time(NULL) ||
 		is_orphan(dirfd, name);
 }
