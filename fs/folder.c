@@ -316,9 +316,9 @@ static int new_regime(struct folder *f, uint32_t on_disk)
 
 static int run_sync(struct folder *f, struct index_folder *row)
 {
+	struct sync_hooks hooks = { .names = names_changed, .arg = f };
 	struct sync_result r;
-	int ret =
-		sync_box(f->fs->index, f->number, f->box, names_changed, f, &r);
+	int ret = sync_box(f->fs->index, f->number, f->box, &hooks, &r);
 
 	log_trace(LOG_SYNC, "folder %u: %d how %d +%ju -%ju ~%ju", f->number,
 		  ret, (int)r.how, (uintmax_t)r.added, (uintmax_t)r.removed,

@@ -10,11 +10,7 @@
 #include "index/db.h"
 #include "index/row.h"
 
-enum {
-	MBX_HEADER = 2048,
-	LINE_MIN = 26,
-	LINE_MAX_MBX = 64,
-};
+enum { MBX_HEADER = 2048 };
 
 struct check {
 	check_fn *fn;
@@ -74,7 +70,7 @@ static void check_mbx_msg(struct check *c, struct sum *s, const struct msg *m)
 	s->mbx_uid = m->uid;
 	if (m->size == 0)
 		find(c, 3, "folder %u: UID %u: size 0", s->folder, m->uid);
-	if (m->line < LINE_MIN || m->line > LINE_MAX_MBX)
+	if (m->line < ROW_LINE_MIN || m->line > ROW_LINE_MAX)
 		find(c, 4, "folder %u: UID %u: record line of %u octets",
 		     s->folder, m->uid, m->line);
 	if (__builtin_sub_overflow(m->off, m->line, &start) ||
@@ -131,7 +127,7 @@ static void check_msg(struct check *c, struct sum *s, const struct db_row *row)
 		find(c, 3, "folder %u: UID %u: expunged", s->folder, uid);
 	if (name[0])
 		check_own_name(c, s, uid, name);
-	else
+	if (!name[0] || m.line != 0)
 		check_mbx_msg(c, s, &m);
 	s->uid = uid;
 	s->messages++;

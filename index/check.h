@@ -7,6 +7,8 @@
  *  1. every key and row has the length of its version; versions are known
  *  2. every message belongs to a folder that has a row
  *  3. UIDs are not 0 and ascend; none is expunged; sizes of an MBX are not 0
+ *     (MBX rows are those with a record line, and those without a name of
+ *     their own)
  *  4. MBX rows: line is 26 (no date, one digit) to 64; off >= 2048 + line; rows
  *     by ascending UID ascend in off and do not overlap; the last ends at or
  *     before next.off

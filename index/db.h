@@ -16,6 +16,11 @@
  * doubled and the work RUNS AGAIN. It must start from its arguments each time
  * and change nothing outside the transaction that it cannot change twice.
  *
+ * A commit hands its pages to the kernel and does not wait for the disk: the
+ * end of the process loses nothing, the end of the kernel may leave a file that
+ * is damaged in ways no check finds. Who opens it must know which it was
+ * (owner.h).
+ *
  * Threads: any number of readers beside one writer. Work must not begin a
  * transaction of its own: the map could not grow until it ends.
  */
@@ -70,8 +75,10 @@ struct db_txn {
  */
 MUST_CHECK int db_open(const char *dir, enum db_mode mode, size_t map,
 		       struct db **out);
-/** db_close - NULL is fine */
+/** db_close - NULL is fine; does not wait for the disk */
 void db_close(struct db *db);
+/** db_sync - wait until all that was committed before lies on the disk */
+MUST_CHECK int db_sync(struct db *db);
 
 typedef void db_work(struct db_txn *t, void *arg);
 /** db_read - run @work on an unchanging view. Return: its error. */

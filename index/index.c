@@ -3,9 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,7 +13,9 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "index/db.h"
+#include "index/owner.h"
 #include "index/row.h"
+#include "index/table.h"
 
 static_assert((int)DB_KEY_MAX >= (int)ROW_KEY_NAME_MAX, "keys fit");
 static_assert((int)DB_ROW_MAX >= (int)ROW_FOLDER_MAX, "rows fit");
@@ -21,6 +23,7 @@ static_assert((int)DB_ROW_MAX >= (int)ROW_FOLDER_MAX, "rows fit");
 struct index {
 	struct db *db;
 	int owner; /* descriptor that holds the owner lock, or -1 */
+	char boot[OWNER_BOOT_MAX + 1];
 };
 
 static const struct db_slice format_key = { "format", 6 };
@@ -57,23 +60,6 @@ static int open_dir(const char *dir, bool make, int *fd_out)
 	if (io_is_network_fs(fd, &fs)) {
 		log_err("index: %s: lies on %s: needs a local disk", dir, fs);
 		return -ENOTSUP;
-	}
-	*fd_out = base_steal_fd(&fd);
-	return 0;
-}
-
-static int take_owner(int dirfd, const char *dir, int *fd_out)
-{
-	AUTO_FD int fd =
-		openat(dirfd, "owner",
-		       O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return refuse(dir, "cannot open its lock file", -errno);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK)
-			return refuse(dir, "cannot be locked", -errno);
-		return refuse(dir, "in use by another process", -EBUSY);
 	}
 	*fd_out = base_steal_fd(&fd);
 	return 0;
@@ -163,7 +149,50 @@ static int open_or_remake(struct index *ix, int dirfd, const char *dir,
 		   : open_db(ix, dir, readonly);
 }
 
-int index_open(const char *dir, bool readonly, struct index **out)
+/* Trust in what lies there. */
+
+static bool has_db(int dirfd)
+{
+	struct stat st;
+
+	return fstatat(dirfd, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static const char down[] = "the machine may have gone down over it";
+
+static int distrust(int dirfd, const char *dir)
+{
+	if (!has_db(dirfd))
+		return 0;
+	log_warn("index: %s: %s: made anew", dir, down);
+	return remove_db(dirfd);
+}
+
+static int own(struct index *ix, int dirfd, const char *dir)
+{
+	int err = owner_take(dirfd, &ix->owner);
+
+	if (err == -EBUSY)
+		return refuse(dir, "in use by another process", err);
+	/* The mark comes after: it would vouch for a file that stayed. */
+	if (!err && !owner_sound(ix->owner, ix->boot))
+		err = distrust(dirfd, dir);
+	if (!err)
+		err = owner_mark(ix->owner, OWNER_OPEN, ix->boot);
+	return err ? refuse(dir, strerrordesc_np(-err), err) : 0;
+}
+
+static int trust(const struct index *ix, int dirfd, const char *dir)
+{
+	AUTO_FD int fd = io_open_beneath(dirfd, "owner", O_RDONLY);
+
+	if (!has_db(dirfd) || (fd >= 0 && owner_sound(fd, ix->boot)))
+		return 0;
+	return refuse(dir, down, -EUCLEAN);
+}
+
+int index_open_boot(const char *dir, bool readonly, const char *boot,
+		    struct index **out)
 {
 	AUTO_FD int dirfd = -1;
 	struct index *ix;
@@ -175,8 +204,8 @@ int index_open(const char *dir, bool readonly, struct index **out)
 	if (!ix)
 		return -ENOMEM;
 	ix->owner = -1;
-	if (!readonly)
-		err = take_owner(dirfd, dir, &ix->owner);
+	(void)snprintf(ix->boot, sizeof(ix->boot), "%s", boot);
+	err = readonly ? trust(ix, dirfd, dir) : own(ix, dirfd, dir);
 	if (!err)
 		err = open_or_remake(ix, dirfd, dir, readonly);
 	if (err)
@@ -186,13 +215,32 @@ int index_open(const char *dir, bool readonly, struct index **out)
 	return err;
 }
 
+int index_open(const char *dir, bool readonly, struct index **out)
+{
+	char boot[OWNER_BOOT_MAX + 1];
+
+	owner_boot(boot);
+	return index_open_boot(dir, readonly, boot, out);
+}
+
+/* A mark that is missing costs a rebuild, if the machine goes down. */
 void index_close(struct index *ix)
 {
+	bool clean;
+
 	if (!ix)
 		return;
+	clean = ix->db && ix->owner >= 0 && db_sync(ix->db) == 0;
 	db_close(ix->db);
+	if (clean && owner_mark(ix->owner, OWNER_CLEAN, ix->boot))
+		log_warn("index: cannot be marked as closed");
 	base_auto_close(&ix->owner);
 	free(ix);
+}
+
+int index_flush(struct index *ix)
+{
+	return db_sync(ix->db);
 }
 
 struct db *index_db(struct index *ix)
@@ -208,30 +256,18 @@ struct query {
 	const char *base;
 	struct index_folder *row_out;
 	struct msg *msg_out;
+	char *name_out;
 	index_msg_fn *msg_fn;
 	index_folder_fn *folder_fn;
 	void *arg;
 	int result; /* of the callback */
 };
 
-bool index_folder_in(struct db_txn *t, uint32_t folder,
-		     struct index_folder *out)
-{
-	uint8_t key[ROW_KEY_FOLDER];
-	struct db_row row;
-
-	row_key_folder(folder, key);
-	if (!db_get(t, DB_FOLDER, (struct db_slice){ key, sizeof(key) }, &row))
-		return false;
-	db_fail(t, row_folder_parse(row.data, row.len, out));
-	return t->err == 0;
-}
-
 static void folder_get(struct db_txn *t, void *arg)
 {
 	struct query *q = arg;
 
-	if (!index_folder_in(t, q->folder, q->row_out))
+	if (!table_folder(t, q->folder, q->row_out))
 		db_fail(t, -ENOENT);
 }
 
@@ -262,25 +298,12 @@ int index_folder_drop(struct index *ix, uint32_t folder)
 	return db_write(ix->db, folder_drop, &q);
 }
 
-bool index_msg_in(struct db_txn *t, uint32_t folder, uint32_t uid,
-		  struct msg *out, char *name_out)
-{
-	uint8_t key[ROW_KEY_MSG];
-	struct db_row row;
-
-	row_key_msg(folder, uid, key);
-	if (!db_get(t, DB_MSG, (struct db_slice){ key, sizeof(key) }, &row))
-		return false;
-	db_fail(t, row_msg_parse(row.data, row.len, uid, out, name_out));
-	return t->err == 0;
-}
-
 static void by_uid(struct db_txn *t, void *arg)
 {
 	struct query *q = arg;
 	char name[ROW_NAME_MAX + 1];
 
-	if (!index_msg_in(t, q->folder, q->uid, q->msg_out, name))
+	if (!table_msg(t, q->folder, q->uid, q->msg_out, name))
 		db_fail(t, -ENOENT);
 }
 
@@ -292,6 +315,22 @@ int index_by_uid(struct index *ix, uint32_t folder, uint32_t uid,
 	return db_read(ix->db, by_uid, &q);
 }
 
+static void name_of(struct db_txn *t, void *arg)
+{
+	struct query *q = arg;
+	struct msg m;
+
+	if (!table_msg(t, q->folder, q->uid, &m, q->name_out))
+		db_fail(t, -ENOENT);
+}
+
+int index_name_of(struct index *ix, uint32_t folder, uint32_t uid, char *out)
+{
+	struct query q = { .folder = folder, .uid = uid, .name_out = out };
+
+	return db_read(ix->db, name_of, &q);
+}
+
 /* A name of basename.h's form that belongs to a message without its own. */
 static bool by_parts(struct db_txn *t, struct query *q)
 {
@@ -301,7 +340,7 @@ static bool by_parts(struct db_txn *t, struct query *q)
 	if (basename_parse(q->base, strlen(q->base), &b) ||
 	    b.folder != q->folder || b.uidvalidity != q->uidvalidity)
 		return false;
-	return index_msg_in(t, q->folder, b.uid, q->msg_out, name) &&
+	return table_msg(t, q->folder, b.uid, q->msg_out, name) &&
 		name[0] == '\0' && q->msg_out->date == b.date &&
 		q->msg_out->size == b.size;
 }
@@ -320,7 +359,7 @@ static bool by_table(struct db_txn *t, struct query *q)
 	db_fail(t, row_name_parse(row.data, row.len, &uid));
 	if (t->err)
 		return false;
-	if (!index_msg_in(t, q->folder, uid, q->msg_out, name) ||
+	if (!table_msg(t, q->folder, uid, q->msg_out, name) ||
 	    strcmp(name, q->base) != 0)
 		db_fail(t, -EUCLEAN);
 	return t->err == 0;

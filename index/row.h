@@ -7,8 +7,8 @@
  *
  *	table	key			row
  *	folder	folder			struct index_folder
- *	msg	folder, UID		struct msg, name if it has its own
- *	name	folder, base name	UID
+ *	msg	folder, UID		struct msg, name if it has one of its
+ *own name	folder, base name	UID
  */
 #pragma once
 
@@ -21,7 +21,12 @@
 
 enum {
 	ROW_VERSION = 1,
-	ROW_NAME_MAX = 255, /* octets of a base name */
+	ROW_NAME_MAX = INDEX_NAME_MAX, /* octets of a base name */
+
+	/* Octets of the line before a message of an MBX: no date and one digit,
+	 * to what c-client looks at. */
+	ROW_LINE_MIN = 26,
+	ROW_LINE_MAX = 64,
 
 	ROW_KEY_FOLDER = 4,
 	ROW_KEY_MSG = 8,

@@ -11,6 +11,7 @@
 #include "compat/log.h"
 #include "index/db.h"
 #include "index/row.h"
+#include "index/table.h"
 
 static const int64_t second_ns = 1000000000;
 
@@ -26,7 +27,8 @@ enum item_op { ITEM_SAME, ITEM_ADDED, ITEM_CHANGED, ITEM_RENAMED };
 struct item {
 	struct msg m;
 	uint32_t name; /* where its name starts in the arena; 0: none */
-	uint32_t op;
+	uint16_t op;
+	bool plain; /* known to have no name of its own */
 };
 
 /* What a scan delivered. The arena's first octet is not used. */
@@ -42,6 +44,7 @@ struct harvest {
 struct job {
 	struct index *ix;
 	uint32_t folder;
+	const struct sync_hooks *hooks;
 	bool known; /* @prev is filled */
 	struct index_folder prev, row;
 	struct scan scan;
@@ -140,9 +143,9 @@ bool sync_in_new(const struct msg *m)
 	return (m->flags & (MSG_OLD | MSG_SYSTEM)) == 0 && m->keywords == 0;
 }
 
-static bool in_new(const struct msg *m, const char *name)
+static bool in_new(const struct msg *m)
 {
-	return name[0] ? (m->flags & MSG_OLD) == 0 : sync_in_new(m);
+	return m->line == 0 ? (m->flags & MSG_OLD) == 0 : sync_in_new(m);
 }
 
 static bool same_file(const struct msg *a, const struct msg *b)
@@ -165,9 +168,9 @@ static bool same_place(const struct msg *a, const struct msg *b)
 		a->uid_disk == b->uid_disk;
 }
 
-static void touch(struct sync_result *r, const struct msg *m, const char *name)
+static void touch(struct sync_result *r, const struct msg *m)
 {
-	if (in_new(m, name))
+	if (in_new(m))
 		r->new_changed = true;
 	else
 		r->cur_changed = true;
@@ -175,22 +178,14 @@ static void touch(struct sync_result *r, const struct msg *m, const char *name)
 
 /* Merging: what differs between the rows and the harvest. */
 
-static void count_msg(struct index_folder *f, const struct msg *m)
-{
-	f->messages++;
-	f->octets += m->size;
-	if (!(m->flags & MSG_SEEN))
-		f->unseen++;
-}
-
 static void merge_new(struct job *j, struct item *it)
 {
 	it->op = ITEM_ADDED;
 	j->r->added++;
-	touch(j->r, &it->m, item_name(&j->got, it));
+	touch(j->r, &it->m);
 }
 
-static int merge_gone(struct job *j, const struct msg *old, const char *name)
+static int merge_gone(struct job *j, const struct msg *old)
 {
 	int err = make_room(&j->gone, &j->gone_room, j->gone_count + 1,
 			    sizeof(*j->gone), ITEMS_START);
@@ -199,21 +194,33 @@ static int merge_gone(struct job *j, const struct msg *old, const char *name)
 		return err;
 	j->gone[j->gone_count++] = old->uid;
 	j->r->removed++;
-	touch(j->r, old, name);
+	touch(j->r, old);
 	return 0;
 }
 
-static void merge_both(struct job *j, const struct msg *old,
-		       const char *old_name, struct item *it)
+/* Whether the store's message is the one of the row, which has a name of its
+ * own that the store cannot know. */
+static bool keeps_name(const struct job *j, const struct msg *old,
+		       const char *old_name, const struct item *it)
 {
+	return old_name[0] && !it->name && !it->plain && old->line != 0 &&
+		it->m.line != 0 && !j->r->uidvalidity_changed &&
+		old->date == it->m.date && old->size == it->m.size;
+}
+
+static int merge_both(struct job *j, const struct msg *old,
+		      const char *old_name, struct item *it)
+{
+	bool keeps = keeps_name(j, old, old_name, it);
+	int err = keeps ? keep_name(&j->got, old_name, &it->name) : 0;
 	const char *name = item_name(&j->got, it);
 	bool renamed = strcmp(name, old_name) != 0;
 	bool reborn = j->r->uidvalidity_changed && name[0] == '\0';
 
 	if (renamed || reborn || !same_file(old, &it->m) ||
-	    in_new(old, old_name) != in_new(&it->m, name)) {
-		touch(j->r, old, old_name);
-		touch(j->r, &it->m, name);
+	    in_new(old) != in_new(&it->m)) {
+		touch(j->r, old);
+		touch(j->r, &it->m);
 	}
 	if (renamed || !same_value(old, &it->m)) {
 		it->op = renamed ? ITEM_RENAMED : ITEM_CHANGED;
@@ -222,6 +229,7 @@ static void merge_both(struct job *j, const struct msg *old,
 		it->op = ITEM_CHANGED;
 		j->r->moved++;
 	}
+	return err;
 }
 
 static struct item *next_item(struct job *j, size_t *i)
@@ -245,10 +253,9 @@ static int merge_row(struct job *j, const struct db_row *row, size_t *i)
 	for (; (it = next_item(j, i)) && it->m.uid < uid; (*i)++)
 		merge_new(j, it);
 	if (!it || it->m.uid != uid)
-		return merge_gone(j, &old, name);
-	merge_both(j, &old, name, it);
+		return merge_gone(j, &old);
 	(*i)++;
-	return 0;
+	return merge_both(j, &old, name, it);
 }
 
 static void merge(struct db_txn *t, void *arg)
@@ -271,79 +278,14 @@ static void merge(struct db_txn *t, void *arg)
 
 /* Writing what differs. */
 
-static void del_name(struct db_txn *t, uint32_t folder, const char *name)
-{
-	uint8_t key[ROW_KEY_NAME_MAX];
-	ssize_t len = row_key_name(folder, name, key);
-
-	if (len > 0)
-		db_del(t, DB_NAME, (struct db_slice){ key, (size_t)len });
-}
-
-/* The name row of a message that is there, by the name its row still has. */
-static void forget_name(struct db_txn *t, uint32_t folder, uint32_t uid)
-{
-	char name[ROW_NAME_MAX + 1];
-	struct msg m;
-
-	if (index_msg_in(t, folder, uid, &m, name) && name[0])
-		del_name(t, folder, name);
-}
-
-static void put_name(struct db_txn *t, uint32_t folder, uint32_t uid,
-		     const char *name)
-{
-	uint8_t key[ROW_KEY_NAME_MAX], row[ROW_NAME];
-	ssize_t len = row_key_name(folder, name, key);
-
-	if (len < 0) {
-		db_fail(t, (int)len);
-		return;
-	}
-	row_name_format(uid, row);
-	db_put(t, DB_NAME, (struct db_slice){ key, (size_t)len },
-	       (struct db_slice){ row, sizeof(row) }, DB_PUT_NEW);
-}
-
-static void put_msg(struct db_txn *t, uint32_t folder, const struct msg *m,
-		    const char *name, enum db_how how)
-{
-	uint8_t key[ROW_KEY_MSG], row[ROW_MSG_MAX];
-	ssize_t len = row_msg_format(m, name[0] ? name : NULL, row);
-
-	if (len < 0) {
-		db_fail(t, (int)len);
-		return;
-	}
-	row_key_msg(folder, m->uid, key);
-	db_put(t, DB_MSG, (struct db_slice){ key, sizeof(key) },
-	       (struct db_slice){ row, (size_t)len }, how);
-}
-
-static void put_folder(struct db_txn *t, uint32_t folder,
-		       const struct index_folder *f)
-{
-	uint8_t key[ROW_KEY_FOLDER], row[ROW_FOLDER_MAX];
-	size_t len = row_folder_format(f, row);
-
-	row_key_folder(folder, key);
-	db_put(t, DB_FOLDER, (struct db_slice){ key, sizeof(key) },
-	       (struct db_slice){ row, len }, DB_PUT);
-}
-
 /* Every old name goes before any new one comes: messages may swap names. */
 static void apply_gone(struct db_txn *t, const struct job *j)
 {
-	for (size_t i = 0; i < j->gone_count; i++) {
-		uint8_t key[ROW_KEY_MSG];
-
-		forget_name(t, j->folder, j->gone[i]);
-		row_key_msg(j->folder, j->gone[i], key);
-		db_del(t, DB_MSG, (struct db_slice){ key, sizeof(key) });
-	}
+	for (size_t i = 0; i < j->gone_count; i++)
+		table_del_msg(t, j->folder, j->gone[i]);
 	for (size_t i = 0; i < j->got.count; i++)
 		if (j->got.items[i].op == ITEM_RENAMED)
-			forget_name(t, j->folder, j->got.items[i].m.uid);
+			table_del_name(t, j->folder, j->got.items[i].m.uid);
 }
 
 /* Whether the rows from @uid on sort after everything in the table. */
@@ -355,6 +297,19 @@ static bool at_end(const struct db_row *last, uint32_t folder, uint32_t uid)
 	return memcmp(key, last->key, sizeof(key)) > 0;
 }
 
+/* A name that a hook gave may be taken: what it reads can be damaged. */
+static const char *free_name(struct db_txn *t, const struct job *j,
+			     const struct item *it)
+{
+	const char *name = item_name(&j->got, it);
+
+	if (it->m.line == 0 || !table_named(t, j->folder, name))
+		return name;
+	log_warn("sync: folder %u: UID %u: another message has its name",
+		 j->folder, it->m.uid);
+	return "";
+}
+
 static void apply_items(struct db_txn *t, const struct job *j)
 {
 	struct db_row last;
@@ -363,14 +318,17 @@ static void apply_items(struct db_txn *t, const struct job *j)
 	for (size_t i = 0; i < j->got.count; i++) {
 		const struct item *it = &j->got.items[i];
 		const char *name = item_name(&j->got, it);
+		bool fresh = it->name && it->op != ITEM_CHANGED;
 
 		if (it->op == ITEM_SAME)
 			continue;
 		rest = rest || at_end(&last, j->folder, it->m.uid);
-		put_msg(t, j->folder, &it->m, name,
-			rest ? DB_PUT_APPEND : DB_PUT);
-		if (it->name && it->op != ITEM_CHANGED)
-			put_name(t, j->folder, it->m.uid, name);
+		if (fresh)
+			name = free_name(t, j, it);
+		table_put_msg(t, j->folder, &it->m, name,
+			      rest ? DB_PUT_APPEND : DB_PUT);
+		if (fresh && name[0])
+			table_put_name(t, j->folder, it->m.uid, name);
 	}
 }
 
@@ -380,7 +338,7 @@ static void apply(struct db_txn *t, void *arg)
 
 	apply_gone(t, j);
 	apply_items(t, j);
-	put_folder(t, j->folder, &j->row);
+	table_put_folder(t, j->folder, &j->row);
 }
 
 /* When to look. */
@@ -491,7 +449,7 @@ static void fill_row(struct job *j)
 		f->octets = j->prev.octets;
 	}
 	for (size_t i = 0; i < h->count; i++)
-		count_msg(f, &h->items[i].m);
+		table_count(f, &h->items[i].m);
 }
 
 static int compare(struct job *j)
@@ -515,12 +473,42 @@ static int compare(struct job *j)
 	return err;
 }
 
-static int update(struct job *j, sync_names_fn *names, void *arg)
+/* Asks for the names that the store does not know. */
+static int ask_names(struct job *j)
 {
-	int err = compare(j);
+	const struct sync_hooks *h = j->hooks;
+	int err = 0;
 
-	if (!err && names && (j->r->cur_changed || j->r->new_changed))
-		err = names(j->r, arg);
+	if (!h->name_of)
+		return 0;
+	for (size_t i = 0; i < j->got.count && !err; i++) {
+		struct item *it = &j->got.items[i];
+		const char *name;
+		size_t len;
+
+		if (it->name || it->m.line == 0)
+			continue;
+		name = h->name_of(it->m.uid, h->arg);
+		if (!name)
+			continue;
+		len = strlen(name);
+		it->plain = len == 0 || len > ROW_NAME_MAX ||
+			table_is_plain(j->folder, &it->m, name);
+		if (!it->plain)
+			err = keep_name(&j->got, name, &it->name);
+	}
+	return err;
+}
+
+static int update(struct job *j)
+{
+	const struct sync_hooks *h = j->hooks;
+	int err = ask_names(j);
+
+	if (!err)
+		err = compare(j);
+	if (!err && h->names && (j->r->cur_changed || j->r->new_changed))
+		err = h->names(j->r, h->arg);
 	if (err)
 		return err;
 	fill_row(j);
@@ -544,26 +532,28 @@ static int header_damaged(struct job *j, const struct stamp *now)
 	return err ? err : -EBADMSG;
 }
 
-static int sync_changed(struct job *j, struct box *box, const struct stamp *now,
-			sync_names_fn *names, void *arg)
+static int sync_changed(struct job *j, struct box *box, const struct stamp *now)
 {
 	int err = collect_any(j, box, now);
 
 	if (err == -EBADMSG)
 		err = header_damaged(j, now);
 	else if (!err)
-		err = update(j, names, arg);
+		err = update(j);
 	harvest_clear(&j->got);
 	free(j->gone);
 	return err;
 }
 
 int sync_box(struct index *ix, uint32_t folder, struct box *box,
-	     sync_names_fn *names, void *arg, struct sync_result *out)
+	     const struct sync_hooks *hooks, struct sync_result *out)
 {
-	struct job j = {
-		.ix = ix, .folder = folder, .began_ns = now_ns(), .r = out
-	};
+	static const struct sync_hooks none = { 0 };
+	struct job j = { .ix = ix,
+			 .folder = folder,
+			 .hooks = hooks ? hooks : &none,
+			 .began_ns = now_ns(),
+			 .r = out };
 	struct stamp now;
 	int err = index_folder_get(ix, folder, &j.prev);
 
@@ -577,7 +567,7 @@ int sync_box(struct index *ix, uint32_t folder, struct box *box,
 	if (j.known && stamp_equal(&j.prev.stamp, &now) &&
 	    sync_settled(&j.prev.stamp, j.prev.stamp_ns))
 		return j.prev.damage.kind == DAMAGE_HEADER ? -EBADMSG : 0;
-	err = sync_changed(&j, box, &now, names, arg);
+	err = sync_changed(&j, box, &now);
 	log_trace(LOG_SYNC,
 		  "folder %u: %s: %d: +%" PRIu64 " -%" PRIu64
 		  " changed %" PRIu64 " moved %" PRIu64,

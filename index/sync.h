@@ -58,20 +58,41 @@ struct sync_result {
  */
 typedef int sync_names_fn(const struct sync_result *r, void *arg);
 
+/*
+ * The base name of its own that the message of an MBX with this UID has: one
+ * that was delivered elsewhere first keeps the name that its delivery agent
+ * chose, which dovecot-uidlist knows and the MBX does not. Asked about messages
+ * that the store delivers without a name, after the scan; no lock of a format
+ * is held and no transaction is open. NULL: nothing is known about it; a name
+ * that its row has stays. The name that basename.h makes, or one that is no
+ * name ("", too long): it has none of its own. Good until the next call.
+ */
+typedef const char *sync_name_fn(uint32_t uid, void *arg);
+
+/* What a caller wants to be asked and told; each may be NULL. */
+struct sync_hooks {
+	sync_names_fn *names;
+	sync_name_fn *name_of;
+	void *arg; /* for both */
+};
+
 /**
  * sync_box - make the rows of folder number @folder equal to @box
- * @names: may be NULL
+ * @hooks: may be NULL
+ *
+ * Where @hooks gives two messages one name, the first in the index keeps it
+ * and the other one has none of its own, with a log line.
  *
  * Threads: the caller holds the folder's write lock.
  *
  * Return: 0 (damage included: see the folder row); -EBADMSG when the file's
  * header is damaged (the folder row then says so, older rows are kept);
  * -EAGAIN, -ESTALE (changed under us again and again), -EPROTO (the back end
- * broke its contract: order of UIDs), -EEXIST (two messages of one name),
+ * broke its contract: order of UIDs), -EEXIST (it gave two messages one name),
  * -errno: the index is as it was.
  */
 MUST_CHECK int sync_box(struct index *ix, uint32_t folder, struct box *box,
-			sync_names_fn *names, void *arg,
+			const struct sync_hooks *hooks,
 			struct sync_result *out);
 
 /**

@@ -8,8 +8,9 @@
  *	sync_box(ix, 1, &f.box, ...);
  *	fake_fini(&f);
  *
- * Places are those of an MBX; fake_name() makes it a Maildir. Times lie years
- * back, so that stamps are never too fresh to be trusted.
+ * Places are those of an MBX; a message with a fake_name() lies in a Maildir
+ *and is delivered without a place. Times lie years back, so that stamps are
+ *never too fresh to be trusted.
  */
 #pragma once
 
@@ -32,6 +33,7 @@ enum { FAKE_LINE = 55, FAKE_HEADER = 2048 };
 struct fake_msg {
 	struct msg m;
 	char *name;
+	bool gone; /* expunged: not delivered, its octets stay */
 };
 
 struct fake {
@@ -96,12 +98,15 @@ static int fake_scan(struct box *b, struct scan *s, store_msg_fn *fn, void *arg)
 	s->keywords = f->keywords;
 	for (size_t i = 0; i < f->count; i++) {
 		const struct fake_msg *m = &f->msgs[i];
+		struct msg shown = m->m;
 		int err;
 
-		if (m->m.off - m->m.line < s->from.off)
+		if (m->gone || m->m.off - m->m.line < s->from.off)
 			continue;
 		f->delivered++;
-		err = fn(&m->m, m->name, arg);
+		if (m->name)
+			shown.off = shown.line = 0;
+		err = fn(&shown, m->name, arg);
 		if (err)
 			return err;
 		fake_happen(f, &f->during);
@@ -121,7 +126,7 @@ static const struct store_ops fake_ops = {
 __attribute__((unused)) static void fake_init(struct fake *f)
 {
 	*f = (struct fake){
-		.box = { &fake_ops },
+		.box = { .ops = &fake_ops },
 		.stamp = { .dev = 1,
 			   .ino = 2,
 			   .size = FAKE_HEADER,
@@ -204,6 +209,13 @@ __attribute__((unused)) static void fake_name(struct fake *f, uint32_t uid,
 	fake_written(f, true);
 }
 
+/* Marks it; no octet moves. */
+__attribute__((unused)) static void fake_expunge(struct fake *f, uint32_t uid)
+{
+	fake_find(f, uid)->gone = true;
+	fake_written(f, true);
+}
+
 /* Takes it out and lays the rest together, as UW's compaction does. */
 __attribute__((unused)) static void fake_remove(struct fake *f, uint32_t uid)
 {
@@ -226,7 +238,7 @@ __attribute__((unused)) static struct sync_result
 fake_sync(struct index *ix, uint32_t folder, struct fake *f)
 {
 	struct sync_result r;
-	int err = sync_box(ix, folder, &f->box, NULL, NULL, &r);
+	int err = sync_box(ix, folder, &f->box, NULL, &r);
 
 	cr_assert_eq(err, 0, "sync: %s", strerrorname_np(-err));
 	return r;

@@ -6,6 +6,7 @@
 #include "fixture.h"
 #include "index/db.h"
 #include "index/row.h"
+#include "index/table.h"
 
 enum { MBX = 1, MAILDIR = 2, NO_FOLDER = 3 };
 
@@ -53,13 +54,7 @@ static struct index *make_index(void)
 static void put_msg(struct db_txn *t, uint32_t folder, const struct msg *m,
 		    const char *name)
 {
-	uint8_t key[ROW_KEY_MSG], row[ROW_MSG_MAX];
-	ssize_t len = row_msg_format(m, name, row);
-
-	cr_assert_gt(len, 0);
-	row_key_msg(folder, m->uid, key);
-	db_put(t, DB_MSG, (struct db_slice){ key, sizeof(key) },
-	       (struct db_slice){ row, (size_t)len }, DB_PUT);
+	table_put_msg(t, folder, m, name ? name : "", DB_PUT);
 }
 
 static struct msg get_msg(struct db_txn *t, uint32_t folder, uint32_t uid)
@@ -67,7 +62,7 @@ static struct msg get_msg(struct db_txn *t, uint32_t folder, uint32_t uid)
 	char name[ROW_NAME_MAX + 1];
 	struct msg m;
 
-	cr_assert(index_msg_in(t, folder, uid, &m, name));
+	cr_assert(table_msg(t, folder, uid, &m, name));
 	return m;
 }
 
@@ -75,19 +70,8 @@ static struct index_folder get_folder(struct db_txn *t, uint32_t folder)
 {
 	struct index_folder f;
 
-	cr_assert(index_folder_in(t, folder, &f));
+	cr_assert(table_folder(t, folder, &f));
 	return f;
-}
-
-static void put_folder(struct db_txn *t, uint32_t folder,
-		       const struct index_folder *f)
-{
-	uint8_t key[ROW_KEY_FOLDER], row[ROW_FOLDER_MAX];
-	size_t len = row_folder_format(f, row);
-
-	row_key_folder(folder, key);
-	db_put(t, DB_FOLDER, (struct db_slice){ key, sizeof(key) },
-	       (struct db_slice){ row, len }, DB_PUT);
 }
 
 static void put_name(struct db_txn *t, uint32_t folder, const char *name,
@@ -132,7 +116,7 @@ static void unknown_version(struct db_txn *t)
 	static const uint8_t row[ROW_MSG] = { ROW_VERSION + 1 };
 	struct index_folder f = { .uidnext = 100 };
 
-	put_folder(t, 0, &f);
+	table_put_folder(t, 0, &f);
 	db_put(t, DB_MSG, (struct db_slice){ key, sizeof(key) },
 	       (struct db_slice){ row, sizeof(row) }, DB_PUT);
 }
@@ -155,7 +139,7 @@ static void uid_zero(struct db_txn *t)
 	f.messages++;
 	f.unseen++;
 	f.octets += m.size;
-	put_folder(t, MAILDIR, &f);
+	table_put_folder(t, MAILDIR, &f);
 }
 
 static void expunged(struct db_txn *t)
@@ -174,7 +158,7 @@ static void size_zero(struct db_txn *t)
 	f.octets -= m.size;
 	m.size = 0;
 	put_msg(t, MBX, &m, NULL);
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void short_line(struct db_txn *t)
@@ -195,7 +179,7 @@ static void long_line(struct db_txn *t)
 	m.size -= 20;
 	f.octets -= 20;
 	put_msg(t, MBX, &m, NULL);
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void in_the_header(struct db_txn *t)
@@ -230,12 +214,21 @@ static void overlap(struct db_txn *t)
 	put_msg(t, MBX, &m, NULL);
 }
 
+static void overlap_under_a_name(struct db_txn *t)
+{
+	struct msg m = get_msg(t, MBX, 5);
+
+	m.off--;
+	put_msg(t, MBX, &m, "five");
+	put_name(t, MBX, "five", 5);
+}
+
 static void past_the_end(struct db_txn *t)
 {
 	struct index_folder f = get_folder(t, MBX);
 
 	f.next.off--;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void more_messages(struct db_txn *t)
@@ -243,7 +236,7 @@ static void more_messages(struct db_txn *t)
 	struct index_folder f = get_folder(t, MBX);
 
 	f.messages++;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void less_unseen(struct db_txn *t)
@@ -251,7 +244,7 @@ static void less_unseen(struct db_txn *t)
 	struct index_folder f = get_folder(t, MBX);
 
 	f.unseen--;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void other_octets(struct db_txn *t)
@@ -259,7 +252,7 @@ static void other_octets(struct db_txn *t)
 	struct index_folder f = get_folder(t, MAILDIR);
 
 	f.octets++;
-	put_folder(t, MAILDIR, &f);
+	table_put_folder(t, MAILDIR, &f);
 }
 
 static void uidnext_taken(struct db_txn *t)
@@ -267,7 +260,7 @@ static void uidnext_taken(struct db_txn *t)
 	struct index_folder f = get_folder(t, MAILDIR);
 
 	f.uidnext = 4;
-	put_folder(t, MAILDIR, &f);
+	table_put_folder(t, MAILDIR, &f);
 }
 
 static void uidlast_passed(struct db_txn *t)
@@ -275,7 +268,7 @@ static void uidlast_passed(struct db_txn *t)
 	struct index_folder f = get_folder(t, MBX);
 
 	f.next.uid_last = 8;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void name_of_nobody(struct db_txn *t)
@@ -306,7 +299,7 @@ static void damage_without_finding(struct db_txn *t)
 	struct index_folder f = get_folder(t, MBX);
 
 	f.damage.kind = DAMAGE_UID;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 static void finding_without_damage(struct db_txn *t)
@@ -314,7 +307,7 @@ static void finding_without_damage(struct db_txn *t)
 	struct index_folder f = get_folder(t, MBX);
 
 	f.damage.count = 1;
-	put_folder(t, MBX, &f);
+	table_put_folder(t, MBX, &f);
 }
 
 #define PLANT(fn, invariant)                                                   \
@@ -340,6 +333,7 @@ static const struct plant {
 	PLANT(before_the_file, 4),
 	PLANT(past_every_file, 4),
 	PLANT(overlap, 4),
+	PLANT(overlap_under_a_name, 4),
 	PLANT(past_the_end, 4),
 	PLANT(more_messages, 5),
 	PLANT(less_unseen, 5),

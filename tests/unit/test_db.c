@@ -149,6 +149,7 @@ static void make_small_map(void)
 	cr_assert_eq(db_open(fake_path("index"), DB_WRITE, 64 << 10, &db), 0);
 	cr_assert_eq(db_write(db, put_format, n), 0);
 	db_close(db);
+	fixture_write(fake_path("index/owner"), "clean \n", 7);
 }
 
 static uint64_t map_of(struct index *ix)

@@ -285,7 +285,7 @@ TEST(sync, a_name_that_two_messages_have_fails_and_changes_nothing)
 	fake_name(&f, 2, "b");
 	(void)fake_sync(ix, 1, &f);
 	fake_name(&f, 2, "a");
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EEXIST);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EEXIST);
 	cr_assert_eq(uid_of(ix, "a"), 1);
 	cr_assert_eq(uid_of(ix, "b"), 2);
 	fake_check(ix);
@@ -365,30 +365,31 @@ TEST(sync, tells_of_names_before_the_rows_change_and_only_then)
 {
 	struct index *ix = fake_index();
 	struct told t = { .ix = ix };
+	struct sync_hooks hooks = { .names = tell, .arg = &t };
 	struct sync_result r;
 	struct index_folder row;
 	struct fake f;
 
 	fake_init(&f);
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), 0);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
 	cr_assert_eq(t.calls, 0);
 	fake_add(&f, 1, MSG_OLD, 9);
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), 0);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
 	cr_assert_eq(t.calls, 1);
 	cr_assert_eq(t.messages, 0);
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), 0);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
 	f.msgs[0].m.keywords = 1U << 30;
 	fake_written(&f, true);
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), 0);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
 	cr_assert_eq(t.calls, 1);
 
 	fake_add(&f, 2, MSG_OLD, 9);
 	t.result = -EDOM;
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), -EDOM);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), -EDOM);
 	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
 	cr_assert_eq(row.messages, 1);
 	t.result = 0;
-	cr_assert_eq(sync_box(ix, 1, &f.box, tell, &t, &r), 0);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
 	cr_assert_eq(t.calls, 3);
 	cr_assert_eq(r.added, 1);
 	fake_fini(&f);
@@ -404,6 +405,7 @@ static int die(const struct sync_result *r, void *arg)
 
 TEST(sync, killed_when_it_tells_leaves_the_index_as_it_was)
 {
+	static const struct sync_hooks hooks = { .names = die };
 	struct index *ix = fake_index();
 	struct sync_result r;
 	struct fake f;
@@ -420,7 +422,7 @@ TEST(sync, killed_when_it_tells_leaves_the_index_as_it_was)
 	pid = fork();
 	if (pid == 0) {
 		ix = fake_index();
-		(void)!sync_box(ix, 1, &f.box, die, NULL, &r);
+		(void)!sync_box(ix, 1, &f.box, &hooks, &r);
 		_exit(1);
 	}
 	cr_assert_eq(waitpid(pid, &status, 0), pid);

@@ -179,11 +179,11 @@ TEST(tail, a_tail_that_does_not_fit_is_read_in_full_once)
 
 	fake_add(&f, 3, MSG_OLD, 9);
 	f.scan_err = -ESTALE;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -ESTALE);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -ESTALE);
 	cr_assert_eq(f.scans, 5);
 	f.tail_err = -EAGAIN;
 	f.scan_err = 0;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EAGAIN);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EAGAIN);
 	cr_assert_eq(f.scans, 6);
 	fake_fini(&f);
 	index_close(ix);
@@ -221,7 +221,7 @@ TEST(tail, a_damaged_header_keeps_the_rows_and_says_so)
 	fake_written(&f, true);
 	f.scan_err = -EBADMSG;
 	damage_add(&f.damage, DAMAGE_HEADER, 0, 0, "no header");
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EBADMSG);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EBADMSG);
 	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
 	cr_assert_eq(row.damage.kind, DAMAGE_HEADER);
 	cr_assert_str_eq(row.damage.text, "no header");
@@ -230,7 +230,7 @@ TEST(tail, a_damaged_header_keeps_the_rows_and_says_so)
 	fake_check(ix);
 
 	f.scans = 0;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EBADMSG);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EBADMSG);
 	cr_assert_eq(f.scans, 0);
 
 	/* Repaired, and grown: damage is not a thing to read a tail over. */
@@ -254,7 +254,7 @@ TEST(tail, a_folder_that_was_never_good_has_a_row_as_well)
 
 	fake_init(&f);
 	f.scan_err = -EBADMSG;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EBADMSG);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EBADMSG);
 	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
 	cr_assert_eq(row.damage.kind, DAMAGE_HEADER);
 	cr_assert_eq(row.messages, 0);
@@ -298,15 +298,15 @@ TEST(tail, a_back_end_that_breaks_its_contract_changes_nothing)
 	(void)fake_sync(ix, 1, &f);
 	f.msgs[1].m.uid = 1;
 	fake_written(&f, true);
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EPROTO);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EPROTO);
 	f.msgs[1].m.uid = 2;
 	f.msgs[0].m.uid = 0;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EPROTO);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EPROTO);
 	f.msgs[0].m.uid = 1;
 	f.msgs[1].m.flags |= MSG_EXPUNGED;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EPROTO);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EPROTO);
 	f.stamp_err = -EIO;
-	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, NULL, &r), -EIO);
+	cr_assert_eq(sync_box(ix, 1, &f.box, NULL, &r), -EIO);
 	cr_assert_eq(index_by_uid(ix, 1, 1, &m), 0);
 	cr_assert_eq(index_by_uid(ix, 1, 2, &m), 0);
 	fake_check(ix);
