@@ -136,7 +136,8 @@ MUST_CHECK int index_each_folder(struct index *ix, index_folder_fn *fn,
  */
 
 /** index_update - new flags, keywords and uid_disk for messages that are there
- * What else @msgs say is not looked at. -ENOENT when one is not there;
+ * What else @msgs say is not looked at; none of them: only the stamp is new.
+ * -ENOENT when one is not there;
  * -EINVAL for MSG_EXPUNGED: see index_remove() */
 MUST_CHECK int index_update(struct index *ix, uint32_t folder,
 			    const struct stamp *stamp, int64_t stamp_ns,

@@ -131,6 +131,12 @@ TEST(update, without_a_stamp_leaves_it_to_the_next_sync_to_look)
 	f = folder(b.ix, MBX);
 	cr_assert(stamp_equal(&f.stamp, &was));
 	cr_assert_neq(f.stamp_ns, later);
+	/* Nor does the end of several changes need a message. */
+	cr_assert_eq(index_update(b.ix, MBX, &b.mbx.stamp, later, NULL, 0), 0);
+	cr_assert_eq(fake_sync(b.ix, MBX, &b.mbx).how, SYNC_NOTHING);
+	fake_flag(&b.mbx, 7, MSG_OLD | MSG_SEEN);
+	m = fake_find(&b.mbx, 7)->m;
+	cr_assert_eq(index_update(b.ix, MBX, NULL, later, &m, 1), 0);
 	cr_assert_eq(fake_sync(b.ix, MBX, &b.mbx).how, SYNC_FULL);
 	finish(&b);
 }
