@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -375,11 +376,65 @@ int io_unlink(int dirfd, const char *name, int flags)
 	return unlinkat(dirfd, name, flags) == 0 ? 0 : -errno;
 }
 
+int io_pwrite(int fd, const void *data, size_t len, uint64_t off)
+{
+	const char *p = data;
+	ssize_t n;
+
+	if (off > INT64_MAX || len > INT64_MAX - off)
+		return -EOVERFLOW;
+	io_step("pwrite");
+	while (len) {
+		n = pwrite(fd, p, len, (off_t)off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		off += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int io_truncate(int fd, uint64_t size)
+{
+	if (size > INT64_MAX)
+		return -EOVERFLOW;
+	io_step("truncate");
+	return ftruncate(fd, (off_t)size) == 0 ? 0 : -errno;
+}
+
+int io_fsync(int fd)
+{
+	io_step("fsync");
+	return fsync(fd) == 0 ? 0 : -errno;
+}
+
+int io_scratch(const char *dir, uint64_t size)
+{
+	AUTO_FD int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int err;
+
+	if (fd < 0)
+		fd = memfd_create("scratch", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	err = size > INT64_MAX ? EFBIG : posix_fallocate(fd, 0, (off_t)size);
+	return err ? -err : base_steal_fd(&fd);
+}
+
 enum { NS = 1000000000 };
 
 int64_t io_ns(const struct timespec *ts)
 {
 	return (int64_t)ts->tv_sec * NS + ts->tv_nsec;
+}
+
+int io_set_times(int fd, const struct timespec times[2])
+{
+	io_step("set times");
+	return futimens(fd, times) == 0 ? 0 : -errno;
 }
 
 int io_set_mtime(int fd, int64_t ns)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "compat/base.h"
 
@@ -67,8 +68,24 @@ MUST_CHECK int io_rename(int from_dir, const char *from, int to_dir,
 MUST_CHECK int io_link(int from_dir, const char *from, int to_dir,
 		       const char *to);
 MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
+/** io_pwrite - all @len octets at @off, one step however many writes it takes
+ * Return: 0; -errno, and some of them may have been written. */
+MUST_CHECK int io_pwrite(int fd, const void *data, size_t len, uint64_t off);
+MUST_CHECK int io_truncate(int fd, uint64_t size);
+MUST_CHECK int io_fsync(int fd);
+/** io_set_times - atime and mtime, as futimens(2) takes them */
+MUST_CHECK int io_set_times(int fd, const struct timespec times[2]);
 /** io_set_mtime - set mtime to @ns since the epoch; atime is left alone */
 MUST_CHECK int io_set_mtime(int fd, int64_t ns);
+
+/**
+ * io_scratch - a file without a name, to work in and to forget
+ * In @dir if its filesystem can do that, else in memory. Its room is allocated,
+ * so writing through a mapping does not hit a full disk. No step: nothing of it
+ * outlives the process.
+ * Return: a descriptor; -errno.
+ */
+MUST_CHECK int io_scratch(const char *dir, uint64_t size);
 
 /** io_is_network_fs - whether @fd lies on a filesystem of another host, where
  * neither LMDB nor UW's locks work; @name_out: its name, static; FUSE is not

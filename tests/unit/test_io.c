@@ -136,6 +136,50 @@ TEST(io, files_of_others_are_opened_though_noatime_is_refused)
 	base_auto_close(&fd);
 }
 
+TEST(io, pwrite_truncate_and_times_do_what_they_say)
+{
+	const struct timespec times[2] = { { .tv_sec = 1000 },
+					   { .tv_sec = 2000, .tv_nsec = 7 } };
+	AUTO_FD int dir = open_dir();
+	AUTO_FD int fd = -1;
+	struct stat st;
+
+	write_file(dir, "f", "0123456789");
+	fd = openat(dir, "f", O_RDWR | O_CLOEXEC);
+	cr_assert_eq(io_pwrite(fd, "abc", 3, 8), 0);
+	expect_file(dir, "f", "01234567abc");
+	cr_assert_eq(io_truncate(fd, 9), 0);
+	expect_file(dir, "f", "01234567a");
+	cr_assert_eq(io_fsync(fd), 0);
+	cr_assert_eq(io_set_times(fd, times), 0);
+	cr_assert_eq(fstat(fd, &st), 0);
+	cr_expect_eq(st.st_atim.tv_sec, 1000);
+	cr_expect_eq(io_ns(&st.st_mtim), 2000000000007);
+	cr_expect_eq(io_pwrite(fd, "x", 1, (uint64_t)INT64_MAX), -EOVERFLOW);
+	cr_expect_eq(io_truncate(fd, UINT64_MAX), -EOVERFLOW);
+	cr_expect_eq(io_pwrite(dir, "x", 1, 0), -EBADF);
+	cr_expect_eq(io_truncate(dir, 0), -EINVAL);
+}
+
+TEST(io, scratch_has_room_and_no_name)
+{
+	static const char *const dirs[] = { NULL, "/nowhere" };
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		const char *dir = dirs[i] ? dirs[i] : fixture_dir();
+		AUTO_FD int fd = io_scratch(dir, 100000);
+		struct stat st;
+
+		cr_assert_geq(fd, 0, "row %zu: %d", i, fd);
+		cr_assert_eq(fstat(fd, &st), 0);
+		cr_expect_eq(st.st_size, 100000);
+		cr_expect_geq(st.st_blocks * 512, 100000);
+		cr_expect_eq(st.st_nlink, 0, "row %zu", i);
+		cr_expect(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	}
+	cr_expect_eq(io_scratch(fixture_dir(), UINT64_MAX), -EFBIG);
+}
+
 TEST(io, read_at_stops_at_the_end_of_the_file)
 {
 	AUTO_FD int dir = open_dir();
