@@ -12,50 +12,24 @@
 #include <unistd.h>
 
 #include "compat/io.h"
-#include "compat/mbxlock.h"
-#include "compat/mbxrec.h"
+#include "compat/mbx_internal.h"
 #include "compat/mbxwalk.h"
 
 enum {
 	SLICE = 1024, /* records looked at under one parse lock */
 	BREATH_NS = 500000,
 	/* Small messages: many records in one read. Large ones: only lines. */
-	WINDOW = 16384,
 	WINDOW_SMALL = 4096,
 };
 
-struct mbx_store {
-	struct store base;
-	const struct pattern *root;
-	char *user;
-	struct mbx_options opt;
-	struct mbxlock_options lock;
-};
-
-struct mbx_box {
-	struct box base;
-	const struct mbx_store *store;
-	char *folder; /* as given to open() */
-	struct mbxlock_options lock;
-	int fd;
-	/* flock() belongs to the open file, not to the thread: the first
-	 * reader takes it and the last one lets go. */
-	pthread_mutex_t share_lock;
-	unsigned shares;
-};
-
-/* A scan under way. The window is a piece of the file, so that short messages
- * do not cost a read each. */
+/* A scan under way. */
 struct scanner {
 	struct mbx_box *box;
 	struct scan *scan;
 	store_msg_fn *fn;
 	void *arg;
 	bool header_seen;
-	bool small; /* the last message was short: read ahead */
-	uint64_t window_off;
-	size_t window_len;
-	uint8_t window[WINDOW];
+	struct mbx_window window;
 };
 
 static const struct store_ops mbx_ops;
@@ -148,6 +122,7 @@ static int mbx_open(struct store *s, const char *folder, struct box **out)
 	b->store = ms;
 	b->lock = ms->lock;
 	b->fd = base_steal_fd(&fd);
+	b->write_fd = -1;
 	(void)pthread_mutex_init(&b->share_lock, NULL);
 	*out = &b->base;
 	return 0;
@@ -159,6 +134,9 @@ static void mbx_close(struct box *box)
 
 	if (!b)
 		return;
+	if (b->session)
+		mbx_end(box);
+	base_auto_close(&b->write_fd);
 	(void)close(b->fd);
 	(void)pthread_mutex_destroy(&b->share_lock);
 	free(b->folder);
@@ -179,7 +157,7 @@ static bool name_shows(const struct mbx_box *b, const struct stat *st)
 		now.st_ino == st->st_ino;
 }
 
-static int mbx_stamp(struct box *box, struct stamp *out)
+int mbx_stamp(struct box *box, struct stamp *out)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
 	struct stat st;
@@ -196,7 +174,7 @@ static int mbx_stamp(struct box *box, struct stamp *out)
 	return 0;
 }
 
-static int share_begin(struct mbx_box *b)
+int mbx_share_begin(struct mbx_box *b)
 {
 	int ret = 0;
 
@@ -209,7 +187,7 @@ static int share_begin(struct mbx_box *b)
 	return ret;
 }
 
-static void share_end(struct mbx_box *b)
+void mbx_share_end(struct mbx_box *b)
 {
 	(void)pthread_mutex_lock(&b->share_lock);
 	if (--b->shares == 0)
@@ -219,32 +197,35 @@ static void share_end(struct mbx_box *b)
 
 /* ---- box: scan ----------------------------------------------------------- */
 
-/* Up to MBX_LINE_WINDOW octets at @off of a file of @end octets. */
-static int window_at(struct scanner *c, uint64_t off, uint64_t end,
-		     const uint8_t **p, size_t *len)
+int mbx_window_at(struct mbx_window *w, int fd, uint64_t off, uint64_t end,
+		  const uint8_t **p, size_t *len)
 {
 	uint64_t want =
 		end - off < MBX_LINE_WINDOW ? end - off : MBX_LINE_WINDOW;
-	size_t fill = c->small ? sizeof(c->window) : MBX_LINE_WINDOW;
+	size_t fill = w->small ? sizeof(w->data) : MBX_LINE_WINDOW;
 	ssize_t n;
 
-	if (off < c->window_off || off + want > c->window_off + c->window_len) {
-		n = io_read_at(c->box->fd, c->window, fill, off);
+	if (off < w->off || off + want > w->off + w->len) {
+		n = io_read_at(fd, w->data, fill, off);
 		if (n < 0)
 			return (int)n;
 		if ((uint64_t)n < want)
 			return -ESTALE; /* it shrank below us */
-		c->window_off = off;
-		c->window_len = (size_t)n;
+		w->off = off;
+		w->len = (size_t)n;
 	}
-	*p = c->window + (off - c->window_off);
+	*p = w->data + (off - w->off);
 	*len = (size_t)want;
 	return 0;
 }
 
-/* The UID that clients see, and what the next one will be (mbx.h, "UIDs"). */
-static uint32_t next_uid(struct scan_point *at, const struct mbx_record *r,
-			 uint64_t off, struct damage *d)
+void mbx_window_expect(struct mbx_window *w, uint64_t size)
+{
+	w->small = size < WINDOW_SMALL;
+}
+
+uint32_t mbx_next_uid(struct scan_point *at, const struct mbx_record *r,
+		      uint64_t off, struct damage *d)
 {
 	bool good = r->uid != 0 && !at->broken && r->uid > at->uid_prev;
 	uint32_t uid;
@@ -269,6 +250,16 @@ static uint32_t next_uid(struct scan_point *at, const struct mbx_record *r,
 	return uid;
 }
 
+void mbx_tail_note(struct mbx_box *b, const struct mbx_record *r, uint64_t off,
+		   uint32_t uidvalidity, const struct scan_point *after)
+{
+	if (r->uid == 0 || after->broken)
+		return;
+	b->tail = (struct mbx_tail){ .off = off,
+				     .uidvalidity = uidvalidity,
+				     .after = *after };
+}
+
 static int deliver(struct scanner *c, const struct mbx_record *r)
 {
 	struct scan *s = c->scan;
@@ -282,7 +273,8 @@ static int deliver(struct scanner *c, const struct mbx_record *r)
 			 .line = r->line };
 
 	s->next.off = m.off + m.size;
-	m.uid = next_uid(&s->next, r, off, &s->damage);
+	m.uid = mbx_next_uid(&s->next, r, off, &s->damage);
+	mbx_tail_note(c->box, r, off, s->uidvalidity, &s->next);
 	if (r->flags & MSG_EXPUNGED)
 		return 0;
 	if (m.uid == 0 || m.uid == UINT32_MAX) {
@@ -313,7 +305,7 @@ static int scan_one(struct scanner *c, uint64_t end)
 
 	if (off == end)
 		return 0;
-	ret = window_at(c, off, end, &p, &len);
+	ret = mbx_window_at(&c->window, c->box->fd, off, end, &p, &len);
 	if (ret < 0)
 		return ret;
 	ret = mbx_record_parse(p, len, &r, &fault);
@@ -335,7 +327,7 @@ static int scan_one(struct scanner *c, uint64_t end)
 			   (uintmax_t)off, (uintmax_t)r.size);
 		return 0;
 	}
-	c->small = r.size < WINDOW_SMALL;
+	mbx_window_expect(&c->window, r.size);
 	ret = deliver(c, &r);
 	return ret < 0 ? ret : 1;
 }
@@ -404,7 +396,7 @@ static int scan_slice(struct scanner *c)
 		return ret;
 	c->header_seen = true;
 	/* What was read before this lock was taken may show old flags. */
-	c->window_len = 0;
+	c->window.len = 0;
 	ret = 1;
 	for (unsigned i = 0; i < SLICE && ret > 0; i++)
 		ret = scan_one(c, (uint64_t)st.st_size);
@@ -419,6 +411,8 @@ static int scan_locked(struct scanner *c)
 	struct mbxparse lock;
 	int ret = 1;
 
+	while (ret > 0 && c->box->session)
+		ret = scan_slice(c); /* the lock is held already */
 	while (ret > 0) {
 		ret = mbxlock_parse(c->box->fd, &c->box->lock, &lock);
 		if (ret < 0)
@@ -436,13 +430,12 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 {
 	struct mbx_box *b = (struct mbx_box *)box;
 	AUTO_FREE struct scanner *c = calloc(1, sizeof(*c));
-	int ret = c ? share_begin(b) : -ENOMEM;
+	int ret = c ? mbx_share_begin(b) : -ENOMEM;
 
 	if (ret < 0)
 		return ret;
-	*c = (struct scanner){
-		.box = b, .scan = s, .fn = fn, .arg = arg, .small = true
-	};
+	*c = (struct scanner){ .box = b, .scan = s, .fn = fn, .arg = arg };
+	mbx_window_expect(&c->window, 0);
 	s->next = s->from;
 	s->uidvalidity = 0;
 	s->keywords = (struct keywords){ 0 };
@@ -450,7 +443,7 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 	ret = mbx_stamp(box, &s->stamp);
 	if (ret == 0)
 		ret = scan_locked(c);
-	share_end(b);
+	mbx_share_end(b);
 	s->uidnext = s->next.uid_last;
 	if (s->uidnext < UINT32_MAX)
 		s->uidnext++;
@@ -464,13 +457,14 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
  * message whose UID was not yet assigned when it was indexed may have got it
  * since, and it is then the one that was predicted. Without a UID on disk no UW
  * session has written to the mailbox since, so nothing can have moved. */
-static bool line_is_of(const uint8_t *line, const struct msg *m)
+bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
+		    struct mbx_record *out)
 {
-	struct mbx_record r;
-
-	return mbx_record_parse(line, m->line, &r, NULL) == 0 &&
-		r.line == m->line && r.size == m->size && r.date == m->date &&
-		(r.uid == m->uid_disk || (m->uid_disk == 0 && r.uid == m->uid));
+	return mbx_record_parse(line, m->line, out, NULL) == 0 &&
+		out->line == m->line && out->size == m->size &&
+		out->date == m->date &&
+		(out->uid == m->uid_disk ||
+		 (m->uid_disk == 0 && out->uid == m->uid));
 }
 
 static ssize_t read_checked(struct mbx_box *b, const struct msg *m, void *buf,
@@ -480,13 +474,14 @@ static ssize_t read_checked(struct mbx_box *b, const struct msg *m, void *buf,
 	struct iovec iov[2] = { { .iov_base = line, .iov_len = m->line },
 				{ .iov_base = buf, .iov_len = len } };
 	int parts = off == 0 ? 2 : 1;
+	struct mbx_record r;
 	ssize_t n;
 
 	/* From the start of a message, line and text come in one call. */
 	n = preadv(b->fd, iov, parts, (off_t)(m->off - m->line));
 	if (n < 0)
 		return -errno;
-	if ((size_t)n < m->line || !line_is_of(line, m))
+	if ((size_t)n < m->line || !mbx_line_is_of(line, m, &r))
 		return -ESTALE;
 	if (parts == 2) {
 		n -= (ssize_t)m->line;
@@ -518,11 +513,11 @@ static ssize_t mbx_read(struct box *box, const struct msg *m, const char *name,
 		len = m->size - off;
 	if (m->line > MBX_LINE_MAX || m->off < m->line)
 		return -EUCLEAN;
-	n = share_begin(b);
+	n = mbx_share_begin(b);
 	if (n < 0)
 		return n;
 	n = read_checked(b, m, buf, len, off);
-	share_end(b);
+	mbx_share_end(b);
 	return n;
 }
 
@@ -535,4 +530,13 @@ static const struct store_ops mbx_ops = {
 	.stamp = mbx_stamp,
 	.scan = mbx_scan,
 	.read = mbx_read,
+	.begin = mbx_begin,
+	.end = mbx_end,
+	.flag = mbx_flag,
+	.keyword = mbx_keyword,
+	.expunge = mbx_expunge,
+	.append = mbx_append,
+	.assign = mbx_assign,
+	.touch = mbx_touch,
+	.sync = mbx_sync,
 };

@@ -1,5 +1,5 @@
 /*
- * mbx.h - the MBX back end of store.h, read side.
+ * mbx.h - the MBX back end of store.h.
  *
  * Every octet of the structure is read under c-client's locks (mbxlock.h):
  * shared flock on the file for the whole operation, so that nobody moves
@@ -10,6 +10,11 @@
  * none yet get the UID that UW will give them (UIDLAST + 1 in file order,
  * expunged ones counted). From the first UID out of order on, fresh numbers
  * above the highest one so far are shown; nothing is written.
+ *
+ * Writing (mbxwrite.c, mbxappend.c) holds both locks. Nothing moves: fields of
+ * fixed width are overwritten, records appended. The first append to a box that
+ * was not scanned walks over all records with the parse lock held; after a scan
+ * it looks only at what came since.
  */
 #pragma once
 
@@ -24,6 +29,8 @@ struct mbx_options {
 	unsigned lock_ms;     /* deadline for every lock */
 	uid_t owner;	      /* files of others are refused; -1: anybody's */
 	gid_t group;	      /* the lock files we make belong to owner:group */
+	uint64_t max_file;    /* append() lets no file grow beyond; 0: any size.
+				 32-bit builds of UW stop at 2^31 - 1 */
 };
 
 /**

@@ -9,18 +9,29 @@
  *	box->ops->stamp(box, &stamp)
  *	box->ops->scan(box, &scan, fn, arg)
  *	box->ops->read(box, &msg, buf, len, off)
+ *	box->ops->begin(box)		only around several writes in a row
+ *	box->ops->flag(box, &msg, name, &change, &msg)
+ *	box->ops->end(box)
+ *	box->ops->sync(box)
  *	box->ops->close(box)
  *	store->ops->free(store)
  *
  * Threads: a store and its boxes may be used by several threads at once for
- * stamp and read; scan is for one thread at a time per box (the caller's
- * folder lock sees to it).
+ * stamp and read; scan and everything that writes is for one thread at a time
+ * per box (the caller's folder lock sees to it).
  *
  * Locks: a back end takes the locks of its format by itself, for the time of
  * one operation, with a deadline (-EAGAIN). Nothing stays locked between
- * operations.
+ * operations but from begin() to end().
  *
  * Reading never changes a store: no atime, no mtime, no octet.
+ *
+ * Writing: the slots from begin() on are NULL in a back end that only reads
+ * (Maildir, for now). A message is known by the struct msg that a scan gave; if
+ * that is not what lies in its place, nothing is written and the result is
+ * -ESTALE. Every writing operation can also fail as open() does, the first time
+ * (-EROFS, -EACCES), with -EAGAIN (lock), and with -ESTALE when the folder was
+ * removed or replaced.
  */
 #pragma once
 
@@ -103,6 +114,14 @@ struct store_entry {
 /* A non-zero return ends the walk and is returned by list(). */
 typedef int store_list_fn(const struct store_entry *e, void *arg);
 
+/* What flag() changes; what is in no mask stays as it is on disk. A bit in both
+ * masks is set. */
+struct flag_change {
+	uint32_t set;			       /* of MSG_SYSTEM, and MSG_OLD */
+	uint32_t clear;			       /* of MSG_SYSTEM */
+	uint32_t keywords_set, keywords_clear; /* bits: slots */
+};
+
 struct store_ops {
 	const char *name; /* "mbx", "maildir" */
 
@@ -155,6 +174,82 @@ struct store_ops {
 	 */
 	ssize_t (*read)(struct box *b, const struct msg *m, const char *name,
 			void *buf, size_t len, uint64_t off);
+
+	/**
+	 * begin - lock for several writes in a row; optional
+	 * MBX: every UW process and delivery agent waits until end(): a few
+	 * dozen changes or one append, then end(). Scanning is allowed. Not to
+	 * be nested.
+	 * Return: 0; -EAGAIN; -ESTALE; -errno. end() only after 0.
+	 */
+	int (*begin)(struct box *b);
+
+	/** end - let go; the file's times are set here, once for all changes */
+	void (*end)(struct box *b);
+
+	/**
+	 * flag - change flags and keywords, merged with what is on disk now
+	 * Not durable until sync(). What is the same already is not written.
+	 * @out: @m as it is on disk now (MSG_EXPUNGED if it was expunged
+	 * meanwhile); may be @m; may be NULL
+	 * Return: 0; -ESTALE, also when a keyword to be set has no name on disk
+	 * (any more); -errno.
+	 */
+	int (*flag)(struct box *b, const struct msg *m, const char *name,
+		    const struct flag_change *change, struct msg *out);
+
+	/**
+	 * keyword - the slot of a keyword; an unknown one is created
+	 * Case of ASCII letters does not matter. Not durable until sync().
+	 * Return: 0; -EINVAL for a name that the format cannot hold; -ENOSPC
+	 * when no slot is free: nothing that ever had a name is used again.
+	 */
+	int (*keyword)(struct box *b, const char *name, unsigned *slot_out);
+
+	/**
+	 * expunge - the message is gone for everybody; no octet moves
+	 * MBX: the record is marked; one without a UID on disk gets the one
+	 * that scan showed first, and so do those before it. Not durable until
+	 * sync() but for these. Expunging twice is fine.
+	 * Return: 0; -ESTALE; -EBADMSG when UIDs are to be given out and the
+	 * file is damaged; -errno.
+	 */
+	int (*expunge)(struct box *b, const struct msg *m, const char *name);
+
+	/**
+	 * append - a new message at the end, durable on return, or nothing
+	 * @fd: a regular file with the message, read from its start
+	 * @want: date, flags (MSG_SYSTEM and MSG_OLD), keywords; uid: 0 leaves
+	 * it to the format (MBX: whoever parses next). Another UID must be
+	 * above that of every message in the file, expunged ones and those to
+	 * be numbered included. MBX: it may be below uidnext, as in a second
+	 * try after a crash; whether UW gave it out before, to a message that
+	 * is no more, is for the caller to know.
+	 * @got: the message as it lies there. MBX: a bare LF became CR LF, so
+	 * it may be longer; uid is the predicted one if none was wanted
+	 * Return: 0; -EINVAL (no octets; UID 2^32 - 1); -EEXIST (UID); -EFBIG
+	 * (mbx_options.max_file); -EOVERFLOW (no UID left); -ESTALE (a keyword
+	 * without a name on disk); -EBADMSG, the file ends in the middle of a
+	 * message, or its UIDs are out of order and one was wanted; -errno.
+	 */
+	int (*append)(struct box *b, int fd, const struct msg *want,
+		      struct msg *got);
+
+	/**
+	 * assign - put the UIDs on disk that scan showed for messages without;
+	 * durable on return
+	 * Return: 0; -EBADMSG (damaged: nothing was written); -errno.
+	 */
+	int (*assign)(struct box *b);
+
+	/**
+	 * touch - the second half of announcing changes, see box.touch_due
+	 * Before its time, or when none is due, it does nothing.
+	 */
+	int (*touch)(struct box *b);
+
+	/** sync - make durable what was written since the last sync */
+	int (*sync)(struct box *b);
 };
 
 /* Both are the first member of a back end's own struct. */
@@ -163,6 +258,10 @@ struct store {
 };
 struct box {
 	const struct store_ops *ops;
+	/* MBX: sessions of UW see changes by mtime in whole seconds. What they
+	 * did not see in the second of the change they see when touch() is
+	 * called at this second (time(2)) or later. 0: nothing is due. */
+	int64_t touch_due;
 };
 
 /** stamp_equal - whether two stamps say "nothing changed" */

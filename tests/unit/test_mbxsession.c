@@ -1,0 +1,226 @@
+/* Locks and times of what writes to an MBX. */
+#include "writebox.h"
+
+#include "compat/identity.h"
+
+/* ---- locks --------------------------------------------------------------- */
+
+TEST(mbxwrite, begin_holds_both_locks_until_end)
+{
+	begin_two();
+	scan();
+	cr_assert_eq(box->ops->begin(box), 0);
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(try_lock(lock_name(), LOCK_SH), -EWOULDBLOCK);
+		cr_expect_eq(try_lock(file(), LOCK_EX), -EWOULDBLOCK);
+		cr_expect_eq(try_lock(file(), LOCK_SH), 0);
+		cr_assert_eq(flag(0, (struct flag_change){ .set = 4U << i }),
+			     0);
+		scan();
+	}
+	cr_expect_eq(keyword("word"), 0);
+	cr_expect_eq(expunge(1), 0);
+	box->ops->end(box);
+	cr_expect_eq(try_lock(lock_name(), LOCK_SH), -ENOENT);
+	cr_expect_eq(try_lock(file(), LOCK_EX), 0);
+	scan();
+	EXPECT_UIDS(1);
+	cr_expect_eq(got.msgs[0].flags, 0x1d);
+	end();
+}
+
+TEST(mbxwrite, closing_lets_go_too)
+{
+	begin_two();
+	cr_assert_eq(box->ops->begin(box), 0);
+	box->ops->close(box);
+	box = NULL;
+	cr_expect_eq(try_lock(file(), LOCK_EX), 0);
+	end();
+}
+
+TEST(mbxwrite, waiting_for_a_lock_ends)
+{
+	pid_t pid;
+
+	opt.lock_ms = 100;
+	begin_two();
+	scan();
+	keep();
+	pid = fixture_hold(lock_name(), LOCK_EX);
+	cr_expect_eq(box->ops->begin(box), -EAGAIN);
+	cr_expect_eq(flag(0, (struct flag_change){ .set = 4 }), -EAGAIN);
+	cr_expect_eq(keyword("word"), -EAGAIN);
+	fixture_let_go(pid);
+	cr_expect_eq(unlink(lock_name()), 0);
+	pid = fixture_hold(file(), LOCK_EX);
+	cr_expect_eq(box->ops->begin(box), -EAGAIN);
+	fixture_let_go(pid);
+	expect_same_but(0, 0);
+	cr_expect_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	end();
+}
+
+TEST(mbxwrite, a_file_that_was_replaced_is_stale)
+{
+	begin_two();
+	scan();
+	cr_assert_eq(rename(file(), fixture_path("mail/other")), 0);
+	cr_expect_eq(box->ops->begin(box), -ESTALE, "renamed");
+	header(2);
+	cr_expect_eq(box->ops->begin(box), -ESTALE, "before the first write");
+	cr_assert_eq(rename(fixture_path("mail/other"), file()), 0);
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	cr_assert_eq(rename(file(), fixture_path("mail/other")), 0);
+	header(2);
+	keep();
+	cr_expect_eq(flag(0, (struct flag_change){ .set = 2 }), -ESTALE);
+	expect_same_but(0, 0);
+	end();
+}
+
+TEST(mbxwrite, what_is_no_mailbox_any_more_is_not_written)
+{
+	begin_two();
+	scan();
+	fixture_patch(file(), 23, "\n\n", 2);
+	keep();
+	cr_expect_eq(flag(0, (struct flag_change){ .set = 4 }), -EBADMSG);
+	cr_expect_eq(keyword("word"), -EBADMSG);
+	cr_expect_eq(box->ops->assign(box), -EBADMSG);
+	expect_same_but(0, 0);
+	cr_assert_eq(truncate(file(), 0), 0);
+	cr_expect_eq(keyword("word"), -EBADMSG);
+	end();
+}
+
+TEST(mbxwrite, a_file_that_may_not_be_written_says_so)
+{
+	struct identity was;
+	int ret;
+
+	if (geteuid() != 0)
+		cr_skip_test("not root");
+	begin_two();
+	scan();
+	cr_assert_eq(chmod(fixture_dir(), 0755), 0);
+	cr_assert_eq(chmod(fixture_path("mail"), 0755), 0);
+	cr_assert_eq(chmod(file(), 0444), 0);
+	was = identity_enter(5000, 5000);
+	ret = flag(0, (struct flag_change){ .set = 4 });
+	identity_leave(was);
+	cr_expect_eq(ret, -EACCES);
+	end();
+}
+
+/* ---- times --------------------------------------------------------------- */
+
+static struct stat times(void)
+{
+	struct stat st;
+
+	cr_assert_eq(stat(file(), &st), 0);
+	return st;
+}
+
+static void set_times(int64_t atime, int64_t mtime)
+{
+	const struct timespec ts[2] = { { .tv_sec = atime },
+					{ .tv_sec = mtime, .tv_nsec = 5 } };
+
+	cr_assert_eq(utimensat(AT_FDCWD, file(), ts, 0), 0);
+}
+
+TEST(mbxwrite, a_change_is_announced_now_and_in_the_next_second)
+{
+	int64_t before, after;
+	struct stat st;
+
+	begin_two();
+	scan();
+	set_times(1000, 2000);
+	before = time(NULL);
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	after = time(NULL) + 1;
+	st = times();
+	cr_expect(st.st_mtim.tv_sec >= before && st.st_mtim.tv_sec <= after);
+	cr_expect_eq(st.st_mtim.tv_nsec, 0);
+	cr_expect(st.st_atim.tv_sec >= before && st.st_atim.tv_sec <= after);
+	cr_expect_eq(box->touch_due, st.st_mtim.tv_sec + 1);
+	if (time(NULL) < box->touch_due) { /* too early: nothing happens */
+		cr_assert_eq(box->ops->touch(box), 0);
+		cr_expect_neq(box->touch_due, 0);
+	}
+	while (time(NULL) < box->touch_due)
+		(void)usleep(10000);
+	cr_assert_eq(box->ops->touch(box), 0);
+	cr_expect_eq(box->touch_due, 0);
+	cr_expect_gt(times().st_mtim.tv_sec, st.st_mtim.tv_sec);
+	st = times();
+	cr_assert_eq(box->ops->touch(box), 0);
+	cr_expect_eq(times().st_ctim.tv_nsec, st.st_ctim.tv_nsec);
+	end();
+}
+
+TEST(mbxwrite, a_touch_that_others_made_is_enough)
+{
+	struct stat st;
+
+	begin_two();
+	scan();
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	box->touch_due = 1;
+	set_times(1000, times().st_mtim.tv_sec + 1);
+	st = times();
+	cr_assert_eq(box->ops->touch(box), 0);
+	cr_expect_eq(times().st_ctim.tv_nsec, st.st_ctim.tv_nsec);
+	cr_expect_eq(box->touch_due, 0);
+	/* A sniff that puts back an older mtime is outdone. */
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 8 }), 0);
+	box->touch_due = 1;
+	st = times();
+	set_times(1000, 2000);
+	cr_assert_eq(box->ops->touch(box), 0);
+	cr_expect_gt(times().st_mtim.tv_sec, st.st_mtim.tv_sec);
+	end();
+}
+
+TEST(mbxwrite, mtime_in_the_future_never_goes_back)
+{
+	const int64_t future = time(NULL) + 1000;
+
+	begin_two();
+	scan();
+	set_times(1000, future);
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	cr_expect_eq(times().st_mtim.tv_sec, future);
+	box->touch_due = 1;
+	cr_assert_eq(box->ops->touch(box), 0);
+	cr_expect_eq(times().st_mtim.tv_sec, future + 1);
+	end();
+}
+
+TEST(mbxwrite, uids_alone_leave_mtime)
+{
+	begin();
+	header(4);
+	add(0, 0, "aaaaa");
+	open_box();
+	set_times(1000, 2000);
+	cr_assert_eq(box->ops->assign(box), 0);
+	cr_expect_eq(times().st_mtim.tv_sec, 2000);
+	cr_expect_eq(times().st_mtim.tv_nsec, 5);
+	cr_expect_eq(box->touch_due, 0);
+	end();
+}
+
+TEST(mbxwrite, sync_is_for_what_was_written)
+{
+	begin_two();
+	scan();
+	cr_expect_eq(box->ops->sync(box), 0, "nothing to do");
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	cr_expect_eq(box->ops->sync(box), 0);
+	cr_expect_eq(box->ops->sync(box), 0);
+	end();
+}
