@@ -176,14 +176,18 @@ int mbx_stamp(struct box *box, struct stamp *out)
 
 int mbx_share_begin(struct mbx_box *b)
 {
-	int ret = 0;
+	struct mbxlock_wait wait = mbxlock_wait_start(b->lock.ms);
+	int ret;
 
-	(void)pthread_mutex_lock(&b->share_lock);
-	if (b->shares == 0)
-		ret = mbxlock_share(b->fd, b->lock.ms);
-	if (ret == 0)
-		b->shares++;
-	(void)pthread_mutex_unlock(&b->share_lock);
+	/* The mutex is held for one try only: threads that wait for the same
+	 * lock wait side by side, not one after the other. */
+	do {
+		(void)pthread_mutex_lock(&b->share_lock);
+		ret = b->shares ? 0 : mbxlock_share(b->fd, 0);
+		if (ret == 0)
+			b->shares++;
+		(void)pthread_mutex_unlock(&b->share_lock);
+	} while (ret == -EAGAIN && mbxlock_wait_more(&wait));
 	return ret;
 }
 

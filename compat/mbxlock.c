@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,13 @@
 
 enum { POLL_FIRST_US = 200, POLL_MAX_US = 20000 };
 
+static atomic_bool cancelled;
+
+void mbxlock_cancel(void)
+{
+	atomic_store(&cancelled, true);
+}
+
 static int64_t now_us(void)
 {
 	struct timespec ts;
@@ -43,35 +52,49 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-static void sleep_us(long us)
-{
-	struct timespec ts = { .tv_sec = 0, .tv_nsec = us * 1000 };
+static _Thread_local unsigned limit_ms = UINT_MAX;
 
-	(void)nanosleep(&ts, NULL);
+void mbxlock_limit(unsigned ms)
+{
+	limit_ms = ms;
 }
 
-/* flock() without blocking until @deadline. UW's holders are quick, so the
- * first tries come close together. */
-static int lock_until(int fd, int how, int64_t deadline)
+struct mbxlock_wait mbxlock_wait_start(unsigned ms)
 {
-	long pause = POLL_FIRST_US;
+	if (ms > limit_ms)
+		ms = limit_ms;
+	return (struct mbxlock_wait){ .until_us = now_us() + (int64_t)ms * 1000,
+				      .pause_us = POLL_FIRST_US };
+}
 
-	for (;;) {
+/* UW's holders are quick, so the first tries come close together. */
+bool mbxlock_wait_more(struct mbxlock_wait *w)
+{
+	struct timespec ts = { .tv_nsec = w->pause_us * 1000 };
+
+	if (atomic_load(&cancelled) || now_us() >= w->until_us)
+		return false;
+	(void)nanosleep(&ts, NULL);
+	if (w->pause_us < POLL_MAX_US)
+		w->pause_us *= 2;
+	return true;
+}
+
+static int lock_within(int fd, int how, struct mbxlock_wait *w)
+{
+	do {
 		if (flock(fd, how | LOCK_NB) == 0)
 			return 0;
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
-		if (now_us() >= deadline)
-			return -EAGAIN;
-		sleep_us(pause);
-		if (pause < POLL_MAX_US)
-			pause *= 2;
-	}
+	} while (mbxlock_wait_more(w));
+	return -EAGAIN;
 }
 
 int mbxlock_share(int fd, unsigned ms)
 {
-	int ret = lock_until(fd, LOCK_SH, now_us() + (int64_t)ms * 1000);
+	struct mbxlock_wait wait = mbxlock_wait_start(ms);
+	int ret = lock_within(fd, LOCK_SH, &wait);
 
 	log_trace(LOG_LOCK, "share fd %d: %d", fd, ret);
 	return ret;
@@ -145,7 +168,7 @@ static bool name_shows(const char *path, int fd)
 }
 
 /* One round: open (or make) and lock. -ESTALE: the file went away, again. */
-static int try_parse(const char *path, int64_t deadline, int *fd_out)
+static int try_parse(const char *path, struct mbxlock_wait *wait, int *fd_out)
 {
 	AUTO_FD int fd = open_lock_file(path);
 	int ret;
@@ -154,7 +177,7 @@ static int try_parse(const char *path, int64_t deadline, int *fd_out)
 		return -ESTALE; /* made or removed between two calls */
 	if (fd < 0)
 		return fd;
-	ret = lock_until(fd, LOCK_EX, deadline);
+	ret = lock_within(fd, LOCK_EX, wait);
 	if (ret < 0)
 		return ret;
 	if (!name_shows(path, fd))
@@ -166,7 +189,7 @@ static int try_parse(const char *path, int64_t deadline, int *fd_out)
 int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 		  struct mbxparse *out)
 {
-	int64_t deadline = now_us() + (int64_t)opt->ms * 1000;
+	struct mbxlock_wait wait = mbxlock_wait_start(opt->ms);
 	struct identity was;
 	struct stat st;
 	int ret;
@@ -181,8 +204,8 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 	out->gid = opt->gid == (gid_t)-1 ? st.st_gid : opt->gid;
 	was = identity_enter(out->uid, out->gid);
 	do {
-		ret = try_parse(out->path, deadline, &out->fd);
-	} while (ret == -ESTALE && now_us() < deadline);
+		ret = try_parse(out->path, &wait, &out->fd);
+	} while (ret == -ESTALE && mbxlock_wait_more(&wait));
 	identity_leave(was);
 	if (ret == -ESTALE)
 		ret = -EAGAIN;

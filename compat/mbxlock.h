@@ -13,6 +13,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "compat/base.h"
@@ -24,6 +25,21 @@ struct mbxlock_options {
 	gid_t gid;	 /* so that UW, running as that user, can remove them;
 			    -1: as the mailbox's owner */
 };
+
+/* A wait that others must not wait behind: tried again and again by hand. */
+struct mbxlock_wait {
+	int64_t until_us;
+	long pause_us;
+};
+struct mbxlock_wait mbxlock_wait_start(unsigned ms);
+/** mbxlock_limit - no wait of the calling thread is longer than @ms from now
+ * on; UINT_MAX takes the limit away */
+void mbxlock_limit(unsigned ms);
+/** mbxlock_wait_more - pause a little; false at the deadline */
+bool mbxlock_wait_more(struct mbxlock_wait *w);
+/** mbxlock_cancel - the program ends: every wait, now and later, is over at
+ * once. May be called by a signal handler. */
+void mbxlock_cancel(void);
 
 /** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno.
  */

@@ -8,10 +8,10 @@
 
 enum { ROOT_INO = 1, BLOCK = 4096, SECTOR = 512 };
 
-void attr_message(struct stat *st, const struct folder *f, const struct msg *m)
+void attr_message(struct stat *st, struct folder *f, const struct msg *m)
 {
 	*st = (struct stat){
-		.st_ino = index_ino(f->number, m->uid),
+		.st_ino = index_ino(folder_id(f).number, m->uid),
 		.st_mode = S_IFREG | 0600,
 		.st_nlink = 1,
 		.st_uid = f->user->uid,

@@ -12,7 +12,7 @@
 #include "fs/node.h"
 
 /** attr_message - of a message in an MBX: 0600, the user's, mtime = date */
-void attr_message(struct stat *st, const struct folder *f, const struct msg *m);
+void attr_message(struct stat *st, struct folder *f, const struct msg *m);
 /** attr_adjust - what differs from the real directory: cur/, new/ and tmp/ of
  * a legacy folder are 0500, so that Dovecot opens the folder read-only */
 void attr_adjust(struct stat *st, const struct node *n);

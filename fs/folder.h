@@ -9,7 +9,8 @@
  * folder_ready() makes the index follow the MBX and moves the times of cur/ and
  * new/ whenever names changed there: Dovecot sees changes by nothing else.
  *
- * Threads: every function takes the folder's lock itself. A folder lives as
+ * Threads: every function takes the folder's locks itself; order: sync_lock ->
+ * legacy file -> index; sync_lock -> user; lock is a leaf. A folder lives as
  * long as the daemon.
  */
 #pragma once
@@ -34,6 +35,20 @@ enum folder_state {
 	FOLDER_UNREADABLE, /* nothing can be served: cur/ gives EIO */
 };
 
+/* An open MBX file, kept as long as somebody works with it. */
+struct folder_box {
+	struct box *box;
+	atomic_int users; /* the folder is one */
+};
+
+/* What names and inode numbers are made of, and which messages show. */
+struct folder_id {
+	uint32_t number;
+	uint32_t uidvalidity; /* shown; 0: not seeded yet */
+	uint32_t letters;     /* keyword slots that show as letters in names */
+	uint32_t shown;	      /* messages above this UID do not show yet */
+};
+
 struct folder {
 	struct fs *fs;
 	struct user *user;
@@ -42,18 +57,31 @@ struct folder {
 	int place;    /* as in the ledger */
 	bool renamed; /* dir cannot be read back as the legacy name */
 
-	pthread_rwlock_t lock; /* guards what follows */
-	uint32_t number;
-	uint32_t uidvalidity; /* shown; 0: not seeded yet */
+	/* Held by the one thread that syncs, also while it waits for UW. What
+	 * it guards is the state of syncing; the rest below it writes under
+	 * @lock too, so that others can read it under that alone. */
+	pthread_mutex_t sync_lock;
 	char guid[33];
+	struct stamp stamp;
+	int64_t stamp_ns;     /* when it was taken */
+	int64_t locked_until; /* UW kept it locked: nobody tries before */
+	uint32_t listed;      /* highest UID that dovecot-uidlist names */
+	bool uidlist_read;
+	bool synced; /* rows show the state at @stamp */
+	bool late;   /* Dovecot's files are yet to be brought up to date */
+	int last_error;
+
+	pthread_rwlock_t lock; /* a leaf: held for moments only */
+	struct folder_id id;
 	enum folder_state state;
 	struct damage damage;
-	struct box *box; /* open while in use; see folder_close_idle() */
-	struct stamp stamp;
-	int64_t stamp_ns; /* when it was taken */
-	bool synced;	  /* rows show the state at @stamp */
-	uint32_t letters; /* keyword slots that show as letters in names */
+	uint64_t disagreements; /* UIDs that Dovecot and the MBX differ in */
+	struct folder_box *box; /* NULL when it is not open */
+	bool fresh_enough;	/* @stamp is settled and nothing is late */
+	struct stamp fresh;	/* the stamp that readers compare with */
+
 	atomic_bool seeded;
+	atomic_bool replaced; /* by another file, once: cached octets may lie */
 	_Atomic int64_t used_ms;
 	struct folder *next; /* in the table by number */
 };
@@ -67,9 +95,15 @@ struct folder *folder_by_number(uint32_t number);
 /** folder_free_all - forget every folder; at the very end */
 void folder_free_all(void);
 
+/** folder_id - a copy of what names are made of */
+struct folder_id folder_id(struct folder *f);
+
 /**
  * folder_ready - seed the folder if need be, make the index follow the MBX
- * Cheap when nothing changed: one fstat().
+ * Cheap when nothing changed: some stat calls. Otherwise one thread syncs and
+ * the others wait for it, but no longer than lockwait=, and when many threads
+ * wait for one user's folders already, hardly at all: a user who keeps his
+ * mailbox locked must not take all threads.
  *
  * Return: 0 (damage included, as long as something can be served); -EIO when
  * nothing can; -EAGAIN when the MBX stays locked; -errno. Logged where new.
@@ -89,7 +123,8 @@ MUST_CHECK int folder_by_name(struct folder *f, bool in_new, const char *name,
 			      struct msg *out);
 /** folder_file_name - the name of a message, flags part included
  * @out: NAME_MAX + 1 octets */
-void folder_file_name(const struct folder *f, const struct msg *m, char *out);
+void folder_file_name(const struct folder_id *id, const struct msg *m,
+		      char *out);
 
 /**
  * folder_read - octets of message @uid at @off

@@ -65,17 +65,19 @@ static int add(struct listing *l, const char *name, uint64_t ino, mode_t type)
 /* ---- real directories ---------------------------------------------------- */
 
 /* A message file of the new store whose MBX message is shown already. */
-static bool is_shown(const struct folder *f, const char *name)
+static bool is_shown(struct folder *f, const char *name)
 {
 	size_t len = info_split(name, strlen(name));
 	char base[BASENAME_MAX + 1];
+	struct folder_id id;
 	struct msg m;
 
 	if (!f || len > BASENAME_MAX)
 		return false;
 	memcpy(base, name, len);
 	base[len] = '\0';
-	return index_by_name(f->fs->index, f->number, f->uidvalidity, base,
+	id = folder_id(f);
+	return index_by_name(f->fs->index, id.number, id.uidvalidity, base,
 			     &m) == 0;
 }
 
@@ -122,7 +124,7 @@ static int add_real(struct fs *fs, struct node *dir, struct listing *l)
 
 struct gather {
 	struct listing *listing;
-	const struct folder *folder;
+	struct folder_id id;
 	bool in_new;
 };
 
@@ -132,26 +134,28 @@ static int add_message(const struct msg *m, const char *name, void *arg)
 	char file[NAME_MAX + 1];
 
 	(void)name;
-	if (sync_in_new(m) != g->in_new)
+	if (sync_in_new(m) != g->in_new || m->uid > g->id.shown)
 		return 0;
-	folder_file_name(g->folder, m, file);
-	return add(g->listing, file, index_ino(g->folder->number, m->uid),
-		   S_IFREG);
+	folder_file_name(&g->id, m, file);
+	return add(g->listing, file, index_ino(g->id.number, m->uid), S_IFREG);
 }
 
 static int add_messages(struct node *dir, struct listing *l)
 {
 	struct folder *f = dir->folder;
-	struct gather g = { .listing = l,
-			    .folder = f,
-			    .in_new = dir->kind == NODE_NEW };
+	struct gather g = { .listing = l, .in_new = dir->kind == NODE_NEW };
+	size_t count = l->count, text_len = l->text_len;
 	int ret = folder_ready(f);
 
 	if (ret < 0)
 		return -EIO;
-	(void)pthread_rwlock_rdlock(&f->lock);
-	ret = index_each(f->fs->index, f->number, add_message, &g);
-	(void)pthread_rwlock_unlock(&f->lock);
+	do {
+		l->count = count;
+		l->text_len = text_len;
+		g.id = folder_id(f);
+		ret = index_each(f->fs->index, g.id.number, add_message, &g);
+		/* Meanwhile UW reset UIDVALIDITY: these are not its names. */
+	} while (ret == 0 && folder_id(f).number != g.id.number);
 	return ret;
 }
 

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +17,11 @@
 #include "compat/subscriptions.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
+#include "fs/dotlock.h"
 
 enum {
-	LIST_MAX = 16 << 20,   /* octets of a .mailboxlist */
-	DOTLOCK_TRIES = 100,   /* 5 seconds, 50 ms apart */
-	DOTLOCK_STALE_S = 120, /* Dovecot's own limit */
-	DOTLOCK_EMPTY_S = 1,
+	LIST_MAX = 16 << 20, /* octets of a .mailboxlist */
+	LOCK_MS = 2000,	     /* nobody knows the folder yet */
 };
 
 /* A text being written into memory. */
@@ -102,6 +100,11 @@ static bool has_file(int dirfd, const char *name)
 		fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+int seed_open_control(const struct user *u, const char *dir)
+{
+	return open_control(u, dir, true);
+}
+
 bool seed_needed(const struct folder *f)
 {
 	AUTO_FD int dir = folder_open_dir(f, "");
@@ -125,8 +128,8 @@ struct writer {
 static int write_record(const struct msg *m, const char *name, void *arg)
 {
 	const struct writer *w = arg;
-	struct basename b = { .folder = w->folder->number,
-			      .uidvalidity = w->folder->uidvalidity,
+	struct basename b = { .folder = w->folder->id.number,
+			      .uidvalidity = w->folder->id.uidvalidity,
 			      .uid = m->uid,
 			      .date = m->date,
 			      .size = m->size };
@@ -147,7 +150,7 @@ static int make_uidlist(const struct folder *f, const struct index_folder *row,
 			struct buffer *b)
 {
 	struct uidlist_header h = { .version = 3,
-				    .uidvalidity = f->uidvalidity,
+				    .uidvalidity = f->id.uidvalidity,
 				    .uidnext =
 					    row->uidnext ? row->uidnext : 1 };
 	struct writer w = { .folder = f };
@@ -158,7 +161,7 @@ static int make_uidlist(const struct folder *f, const struct index_folder *row,
 	w.f = b->f;
 	memcpy(h.guid, f->guid, sizeof(h.guid));
 	uidlist_write_header(b->f, &h);
-	ret = index_each(f->fs->index, f->number, write_record, &w);
+	ret = index_each(f->fs->index, f->id.number, write_record, &w);
 	return buffer_close(b) < 0 ? -ENOMEM : ret;
 }
 
@@ -170,81 +173,6 @@ static int make_keywords(const struct index_folder *row, struct buffer *b)
 		return ret;
 	dkeywords_write(b->f, &row->keywords);
 	return buffer_close(b);
-}
-
-/* "pid:host", as Dovecot writes it. Was it left by a process of this host that
- * is no more? Then it can be broken at once. */
-static bool is_orphan(int dirfd, const char *name)
-{
-	AUTO_FREE char *text = NULL;
-	char host[HOST_NAME_MAX + 1] = "";
-	const uint8_t *p;
-	uint64_t pid;
-	size_t len;
-
-	if (io_read_file(dirfd, name, PATH_MAX, &text, &len) < 0 ||
-	    gethostname(host, sizeof(host) - 1) < 0)
-		return false;
-	p = (const uint8_t *)text;
-	if (text_number(&p, p + len, INT32_MAX, &pid) < 0 || *p != ':' ||
-	    strcmp((const char *)p + 1, host) != 0)
-		return false;
-	return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-}
-
-static bool is_stale(int dirfd, const char *name)
-{
-	struct stat st;
-
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return false;
-	/* Its maker died between making it and writing who he is. */
-	if (st.st_size == 0 && st.st_ctim.tv_sec + DOTLOCK_EMPTY_S < time(NULL))
-		return true;
-	return st.st_ctim.tv_sec + DOTLOCK_STALE_S < time(NULL) ||
-		is_orphan(dirfd, name);
-}
-
-static int write_owner(int fd)
-{
-	char host[HOST_NAME_MAX + 1] = "";
-
-	if (gethostname(host, sizeof(host) - 1) < 0 ||
-	    dprintf(fd, "%d:%s", (int)getpid(), host) < 0)
-		return -errno;
-	return 0;
-}
-
-/* Dovecot takes such a lock, by O_EXCL, for every change of the file. */
-static int dotlock(const struct user *u, int dirfd, const char *name)
-{
-	struct timespec pause = { .tv_nsec = 50000000 };
-	struct identity was;
-	int fd, ret;
-
-	for (int i = 0; i < DOTLOCK_TRIES; i++) {
-		was = identity_enter(u->uid, u->gid);
-		fd = openat(dirfd, name,
-			    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		ret = fd < 0 ? -errno : write_owner(fd);
-		identity_leave(was);
-		base_auto_close(&fd);
-		if (ret != -EEXIST)
-			return ret;
-		if (is_stale(dirfd, name))
-			(void)unlinkat(dirfd, name, 0);
-		else
-			(void)nanosleep(&pause, NULL);
-	}
-	return -EAGAIN;
-}
-
-static void dotunlock(int dirfd, const char *name)
-{
-	if (io_unlink(dirfd, name, 0) < 0)
-		log_warn("%s: cannot be removed; Dovecot will wait until it "
-			 "is stale",
-			 name);
 }
 
 static int put(const struct user *u, int dirfd, const char *name,
@@ -262,13 +190,13 @@ static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		return dirfd;
 	if (!again && has_file(dirfd, "dovecot-uidlist"))
 		return 0;
-	ret = dotlock(f->user, dirfd, "dovecot-uidlist.lock");
+	ret = dotlock_take(f->user, dirfd, "dovecot-uidlist.lock", LOCK_MS);
 	if (ret < 0)
 		return ret;
 	ret = put(f->user, dirfd, "dovecot-keywords", kw);
 	if (ret == 0)
 		ret = put(f->user, dirfd, "dovecot-uidlist", list);
-	dotunlock(dirfd, "dovecot-uidlist.lock");
+	dotlock_drop(dirfd, "dovecot-uidlist.lock");
 	return ret;
 }
 
@@ -278,7 +206,7 @@ int seed_folder(struct folder *f, bool again)
 	AUTO_FD int control = -1;
 	struct buffer kw = { .text = NULL }, list = { .text = NULL };
 	struct index_folder row;
-	int ret = index_folder_get(f->fs->index, f->number, &row);
+	int ret = index_folder_get(f->fs->index, f->id.number, &row);
 
 	if (ret == 0)
 		ret = make_keywords(&row, &kw);
@@ -298,19 +226,20 @@ int seed_folder(struct folder *f, bool again)
 		folder_log_name(f, name, sizeof(name));
 		log_err("%s: Dovecot's control files cannot be written: %s",
 			name,
-			ret == -EAGAIN ? "dovecot-uidlist.lock is held"
-				       : strerrordesc_np(-ret));
+			ret == -EBUSY ? "dovecot-uidlist.lock is held"
+				      : strerrordesc_np(-ret));
 	}
 	return ret;
 }
 
 /* ---- keywords that came later -------------------------------------------- */
 
-/* What the file names, and what it names when @k is added. */
+/* What the file names, and what it names when @k is added.
+ * @letters: slots that the file names as @k does */
 static int load_keywords(int dirfd, const struct keywords *k,
-			 struct keywords *out, bool *missing)
+			 struct keywords *out, uint32_t *letters)
 {
-	uint32_t letters = dkeywords_letters(k);
+	uint32_t want = dkeywords_letters(k);
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	int ret =
@@ -321,12 +250,13 @@ static int load_keywords(int dirfd, const struct keywords *k,
 		ret = dkeywords_parse(text, len, out);
 	if (ret < 0 && ret != -ENOENT && ret != -EBADMSG)
 		return ret;
+	*letters = want;
 	for (unsigned i = 0; i < KEYWORD_SLOTS; i++) {
-		if (!(letters & (1U << i)) ||
+		if (!(want & (1U << i)) ||
 		    strcmp(out->name[i], k->name[i]) == 0)
 			continue;
 		memcpy(out->name[i], k->name[i], sizeof(out->name[i]));
-		*missing = true;
+		*letters &= ~(1U << i);
 	}
 	return 0;
 }
@@ -353,18 +283,18 @@ static int put_keywords(const struct user *u, int dirfd, const struct buffer *b)
 
 static int merge_keywords(const struct user *u, int dirfd,
 			  const struct keywords *k, enum seed_what what,
-			  bool *missing)
+			  uint32_t *letters)
 {
 	struct buffer b = { .text = NULL };
 	struct keywords all;
-	int ret = load_keywords(dirfd, k, &all, missing);
+	int ret = load_keywords(dirfd, k, &all, letters);
 
-	if (ret < 0 || what == SEED_LOOK || !*missing)
+	if (ret < 0 || what == SEED_LOOK || *letters == dkeywords_letters(k))
 		return ret;
-	ret = dotlock(u, dirfd, "dovecot-keywords.lock");
+	ret = dotlock_take(u, dirfd, "dovecot-keywords.lock", 0);
 	if (ret < 0)
 		return ret;
-	ret = load_keywords(dirfd, k, &all, missing);
+	ret = load_keywords(dirfd, k, &all, letters);
 	if (ret == 0)
 		ret = buffer_open(&b);
 	if (ret == 0) {
@@ -373,28 +303,32 @@ static int merge_keywords(const struct user *u, int dirfd,
 	}
 	if (ret == 0)
 		ret = put_keywords(u, dirfd, &b);
+	if (ret == 0)
+		*letters = dkeywords_letters(k);
 	free(b.text);
-	dotunlock(dirfd, "dovecot-keywords.lock");
+	dotlock_drop(dirfd, "dovecot-keywords.lock");
 	return ret;
 }
 
 int seed_keywords(struct folder *f, const struct keywords *k,
-		  enum seed_what what, bool *missing_out)
+		  enum seed_what what, uint32_t *letters_out)
 {
 	AUTO_FD int dir = folder_open_dir(f, "");
 	AUTO_FD int control = -1;
+	uint32_t there;
 	int ret;
 
-	*missing_out = false;
+	*letters_out = 0;
 	if (dir < 0)
 		return dir;
-	ret = merge_keywords(f->user, dir, k, what, missing_out);
-	if (ret == 0 && f->fs->opt->has_control) {
-		control = open_control(f->user, f->dir, true);
-		ret = control < 0 ? control
-				  : merge_keywords(f->user, control, k, what,
-						   missing_out);
-	}
+	ret = merge_keywords(f->user, dir, k, what, letters_out);
+	if (ret < 0 || !f->fs->opt->has_control)
+		return ret;
+	control = seed_open_control(f->user, f->dir);
+	if (control < 0)
+		return control;
+	ret = merge_keywords(f->user, control, k, what, &there);
+	*letters_out &= there;
 	return ret;
 }
 

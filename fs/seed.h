@@ -34,12 +34,18 @@ enum seed_what { SEED_LOOK, SEED_WRITE };
 /**
  * seed_keywords - make dovecot-keywords name what the MBX names
  * Names that are only in the file stay. With SEED_LOOK nothing is written.
- * @missing_out: whether some name was not in the file
+ * @letters_out: the slots that the file names as @k does; they may show as
+ *	letters. All are that could, when it equals dkeywords_letters(k)
  *
- * Return: 0; -EAGAIN when Dovecot holds the file's lock too long; -errno.
+ * Return: 0; -EBUSY when Dovecot holds the file's lock (try again later; the
+ * letters are valid); -errno.
  */
 MUST_CHECK int seed_keywords(struct folder *f, const struct keywords *k,
-			     enum seed_what what, bool *missing_out);
+			     enum seed_what what, uint32_t *letters_out);
+
+/** seed_open_control - the folder's directory below control=, made if need be;
+ * @dir: as in the ledger, NULL for the directory of all folders */
+MUST_CHECK int seed_open_control(const struct user *u, const char *dir);
 
 /** seed_subscriptions - from UW's .mailboxlist, unless there is a
  * "subscriptions" file. The caller holds the user's lock. Return: 0; -errno */

@@ -126,7 +126,7 @@ static json_t *legacy_json(struct folder *f, bool known,
 			  (json_int_t)row->messages, "unseen",
 			  (json_int_t)row->unseen, "octets",
 			  (json_int_t)row->octets, "uidvalidity",
-			  (json_int_t)f->uidvalidity, "uidnext",
+			  (json_int_t)f->id.uidvalidity, "uidnext",
 			  (json_int_t)row->uidnext));
 	hidden = hidden_keywords(&row->keywords);
 	if (hidden)
@@ -143,7 +143,7 @@ static json_t *folder_json(struct folder *f)
 	json_t *j;
 
 	(void)pthread_rwlock_rdlock(&f->lock);
-	known = index_folder_get(f->fs->index, f->number, &row) == 0;
+	known = index_folder_get(f->fs->index, f->id.number, &row) == 0;
 	j = json_pack("{s:o, s:s, s:s, s:b}", "name",
 		      name_json(*f->dir ? f->dir + 1 : "INBOX"), "phase",
 		      "legacy", "state", states[f->state], "renamed",

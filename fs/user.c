@@ -438,7 +438,8 @@ struct folder *user_folder(struct user *u, const char *dir)
 	return found;
 }
 
-int user_save_folder(struct user *u, const struct folder *f)
+int user_save_folder(struct user *u, const struct folder *f, uint32_t number,
+		     uint32_t uidvalidity)
 {
 	int ret = -ENOENT;
 
@@ -448,8 +449,8 @@ int user_save_folder(struct user *u, const struct folder *f)
 
 		if (strcmp(l->dir, f->dir) != 0)
 			continue;
-		l->number = f->number;
-		l->uidvalidity = f->uidvalidity;
+		l->number = number;
+		l->uidvalidity = uidvalidity;
 		memcpy(l->guid, f->guid, sizeof(l->guid));
 		ret = ledger_save(u->fs->ledgers_fd, ledger_file(u),
 				  &u->ledger);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ struct user {
 	uid_t uid;  /* the tree belongs to */
 	gid_t gid;
 	int fd; /* Maildir++ root in the new store */
+	atomic_int waiting; /* threads that wait for folders of this user */
 
 	pthread_mutex_t lock; /* guards what follows */
 	bool attached;
@@ -66,9 +68,11 @@ MUST_CHECK int user_refresh(struct user *u);
 /** user_folder - the legacy folder shown as directory @dir; NULL if none */
 struct folder *user_folder(struct user *u, const char *dir);
 
-/** user_save_folder - put a folder's number, UIDVALIDITY and GUID into the
- * ledger. The caller holds the folder's write lock, not the user's. */
-MUST_CHECK int user_save_folder(struct user *u, const struct folder *f);
+/** user_save_folder - put a folder's number and UIDVALIDITY, which are to be
+ * its own from now on, into the ledger. The caller holds its sync_lock, not
+ * the user's lock. Return: 0; -ENOENT; -errno */
+MUST_CHECK int user_save_folder(struct user *u, const struct folder *f,
+				uint32_t number, uint32_t uidvalidity);
 
 /** user_store - the legacy store a place means; NULL if there is none */
 struct store *user_store(struct user *u, int place);

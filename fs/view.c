@@ -166,7 +166,7 @@ static int lookup_message(struct fs *fs, struct node *parent, const char *name,
 
 	/* What is known stays reachable while the MBX is locked. */
 	if (folder_ready(f) < 0)
-		log_trace(LOG_VIEW, "folder %u: not up to date", f->number);
+		log_trace(LOG_VIEW, "folder %u: not up to date", folder_id(f).number);
 	ret = folder_by_name(f, parent->kind == NODE_NEW, name, &m);
 	if (ret == -ENOENT)
 		return lookup_real(fs, parent, name, out);

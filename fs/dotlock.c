@@ -1,0 +1,103 @@
+#include "fs/dotlock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "compat/identity.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/text.h"
+
+enum {
+	STALE_S = 120, /* Dovecot's own limit */
+	EMPTY_S = 1,   /* made, and its maker died before saying who he is */
+	PAUSE_MS = 50,
+};
+
+/* "pid:host", as Dovecot writes it. Was it left by a process of this host that
+ * is no more? Then it can be broken at once. */
+static bool is_orphan(int dirfd, const char *name)
+{
+	AUTO_FREE char *text = NULL;
+	char host[HOST_NAME_MAX + 1] = "";
+	const uint8_t *p;
+	uint64_t pid;
+	size_t len;
+
+	if (io_read_file(dirfd, name, PATH_MAX, &text, &len) < 0 ||
+	    gethostname(host, sizeof(host) - 1) < 0)
+		return false;
+	p = (const uint8_t *)text;
+	if (text_number(&p, p + len, INT32_MAX, &pid) < 0 || *p != ':' ||
+	    strcmp((const char *)p + 1, host) != 0)
+		return false;
+	return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool is_stale(int dirfd, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	/* Its maker died between making it and writing who he is. */
+	if (st.st_size == 0 && st.st_ctim.tv_sec + EMPTY_S < time(NULL))
+		return true;
+	return st.st_ctim.tv_sec + STALE_S < time(NULL) ||
+		is_orphan(dirfd, name);
+}
+
+static int write_owner(int fd)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+
+	if (gethostname(host, sizeof(host) - 1) < 0 ||
+	    dprintf(fd, "%d:%s", (int)getpid(), host) < 0)
+		return -errno;
+	return 0;
+}
+
+static int try_once(const struct user *u, int dirfd, const char *name)
+{
+	struct identity was = identity_enter(u->uid, u->gid);
+	AUTO_FD int fd = openat(dirfd, name,
+				O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int ret = fd < 0 ? -errno : write_owner(fd);
+
+	identity_leave(was);
+	return ret == -EEXIST ? -EBUSY : ret;
+}
+
+int dotlock_take(const struct user *u, int dirfd, const char *name, unsigned ms)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+	unsigned waited = 0;
+	int ret;
+
+	for (;;) {
+		ret = try_once(u, dirfd, name);
+		if (ret == -EBUSY && is_stale(dirfd, name)) {
+			(void)unlinkat(dirfd, name, 0);
+			ret = try_once(u, dirfd, name);
+		}
+		if (ret != -EBUSY || waited >= ms)
+			return ret;
+		(void)nanosleep(&pause, NULL);
+		waited += PAUSE_MS;
+	}
+}
+
+void dotlock_drop(int dirfd, const char *name)
+{
+	if (io_unlink(dirfd, name, 0) < 0)
+		log_warn("%s: cannot be removed; Dovecot will wait until it "
+			 "is stale",
+			 name);
+}

@@ -1,0 +1,364 @@
+/*
+ * The slow path of a folder: index and control files are made to show the MBX.
+ *
+ * One thread at a time is in here, with the sync_lock; it may wait for UW's
+ * locks. Readers go on meanwhile with what is known. What they must not see
+ * half done is ordered so that they do not:
+ *  - rows of a new UIDVALIDITY are made under a new folder number, and the
+ *    number changes last;
+ *  - messages that dovecot-uidlist does not name yet are above id.shown;
+ *  - a keyword letter shows when dovecot-keywords has its name.
+ */
+#include "fs/folder_internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "compat/log.h"
+#include "compat/text.h"
+#include "compat/uidlist.h"
+#include "fs/follow.h"
+#include "fs/seed.h"
+#include "fs/user.h"
+#include "index/sync.h"
+
+enum { TRIES = 3 }; /* when the MBX is replaced again and again */
+
+/* ---- damage -------------------------------------------------------------- */
+
+/* Says it once: again only when it is another finding. */
+static void note_damage(struct folder *f, const struct damage *d,
+			enum folder_state state)
+{
+	bool same = f->damage.kind == d->kind && f->damage.off == d->off &&
+		strcmp(f->damage.text, d->text) == 0;
+	enum folder_state was = f->state;
+	char name[400];
+	char path[PATH_MAX];
+
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->damage = *d;
+	f->state = state;
+	(void)pthread_rwlock_unlock(&f->lock);
+	if (same && was == state)
+		return;
+	folder_log_name(f, name, sizeof(name));
+	if (d->kind == DAMAGE_NONE) {
+		if (was == FOLDER_DAMAGED || was == FOLDER_UNREADABLE)
+			log_info("%s: the damage is gone", name);
+		return;
+	}
+	(void)text_escape(f->legacy, strlen(f->legacy), path, sizeof(path));
+	log_err("%s (%s): %s at offset %ju: %s; %s", name,
+		*path ? path : "inbox", damage_name(d->kind), (uintmax_t)d->off,
+		d->text,
+		state == FOLDER_UNREADABLE
+			? "nothing of it can be served"
+			: "what can be read is served, the file is left as it is");
+}
+
+static const char *access_text(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "the mailbox file is gone";
+	case -ELOOP:
+		return "a symbolic link lies where the mailbox file should be";
+	case -ENOTSUP:
+		return "not a regular file (a directory, FIFO or device)";
+	case -EMLINK:
+		return "the file has hard links";
+	case -EREMOTE:
+		return "it lies on a network filesystem, where UW's locks do "
+		       "not work; run janusmail on the file server";
+	case -EPERM:
+		return "the file belongs to another user";
+	default:
+		return strerrordesc_np(-err);
+	}
+}
+
+static void note_access(struct folder *f, int err)
+{
+	struct damage d = { .kind = DAMAGE_NONE };
+
+	damage_add(&d, DAMAGE_ACCESS, 0, 0,
+		   "%s: expected a mailbox file of the user's own",
+		   access_text(err));
+	note_damage(f, &d, FOLDER_UNREADABLE);
+}
+
+/* ---- the file ------------------------------------------------------------ */
+
+static void set_box(struct folder *f, struct folder_box *b)
+{
+	struct folder_box *was;
+
+	(void)pthread_rwlock_wrlock(&f->lock);
+	was = f->box;
+	f->box = b;
+	f->fresh_enough = false;
+	(void)pthread_rwlock_unlock(&f->lock);
+	folder_let_go(was);
+}
+
+static void close_box(struct folder *f)
+{
+	set_box(f, NULL);
+	f->synced = false;
+}
+
+static int open_box(struct folder *f)
+{
+	struct store *s = user_store(f->user, f->place);
+	struct folder_box *b;
+	int ret;
+
+	if (f->box)
+		return 0;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return -ENOMEM;
+	atomic_init(&b->users, 1);
+	ret = s ? s->ops->open(s, f->legacy, &b->box) : -ENOENT;
+	if (ret < 0) {
+		free(b);
+		note_access(f, ret);
+		return -EIO;
+	}
+	set_box(f, b);
+	return 0;
+}
+
+/* ---- rows ---------------------------------------------------------------- */
+
+static int names_changed(const struct sync_result *r, void *arg)
+{
+	const struct folder *f = arg;
+	int ret = 0;
+
+	/* Rows of another UIDVALIDITY are not for this folder number. */
+	if (r->uidvalidity_changed && f->id.uidvalidity != 0)
+		return -ECANCELED;
+	if (r->new_changed)
+		ret = folder_bump(f, "new");
+	if (ret == 0 && r->cur_changed)
+		ret = folder_bump(f, "cur");
+	return ret;
+}
+
+/* Return: 0; -EBADMSG for a damaged header, @row filled too; -errno. */
+static int sync_rows(struct folder *f, uint32_t number,
+		     struct index_folder *row)
+{
+	struct sync_hooks hooks = { .names = names_changed, .arg = f };
+	struct sync_result r = { .how = SYNC_NOTHING };
+	int ret = sync_box(f->fs->index, number, f->box->box, &hooks, &r);
+
+	log_trace(LOG_SYNC, "folder %u: %d how %d +%ju -%ju ~%ju", number, ret,
+		  (int)r.how, (uintmax_t)r.added, (uintmax_t)r.removed,
+		  (uintmax_t)r.changed);
+	if (ret < 0 && ret != -EBADMSG)
+		return ret;
+	return index_folder_get(f->fs->index, number, row) == 0 ? ret : -EIO;
+}
+
+static bool regime_differs(const struct folder *f,
+			   const struct index_folder *row)
+{
+	if (f->id.uidvalidity == 0)
+		return true;
+	return row->uidvalidity != 0 && row->uidvalidity != f->id.uidvalidity;
+}
+
+/*
+ * The UIDVALIDITY on disk is not the one that names carry: the folder is shown
+ * for the first time, or UW has numbered it anew. Either way names start
+ * afresh; after a reset under a new folder number, so that no inode number is
+ * used for two messages. The ledger comes before what can be seen.
+ */
+static int first_regime(struct folder *f, uint32_t on_disk)
+{
+	/* IMAP forbids 0, and a mailbox about to be born has none yet. */
+	uint32_t v = on_disk ? on_disk : (uint32_t)time(NULL);
+	int ret = user_save_folder(f->user, f, f->id.number, v);
+
+	if (ret == 0)
+		folder_number_change(f, f->id.number, v);
+	return ret;
+}
+
+static int reset_regime(struct folder *f, struct index_folder *row)
+{
+	uint32_t old = f->id.number, number;
+	char name[400];
+	int ret = ledger_number(f->fs->state_fd, 1, &number);
+
+	if (ret == 0)
+		ret = sync_rows(f, number, row);
+	if (ret == 0)
+		ret = user_save_folder(f->user, f, number, row->uidvalidity);
+	if (ret < 0)
+		return ret;
+	folder_log_name(f, name, sizeof(name));
+	log_warn("%s: UW has reset UIDVALIDITY from %u to %u; clients will "
+		 "fetch this folder again",
+		 name, f->id.uidvalidity, row->uidvalidity);
+	folder_number_change(f, number, row->uidvalidity);
+	ret = folder_bump(f, "new");
+	if (ret == 0)
+		ret = folder_bump(f, "cur");
+	if (ret == 0)
+		ret = seed_folder(f, true);
+	return ret == 0 ? index_folder_drop(f->fs->index, old) : ret;
+}
+
+/* Return: as sync_rows(). */
+static int sync_regime(struct folder *f, struct index_folder *row)
+{
+	int ret;
+
+	/* A ledger that knows UIDVALIDITY and an index that does not: look
+	 * before rows are made. */
+	ret = sync_rows(f, f->id.number, row);
+	if (ret == -ECANCELED)
+		return reset_regime(f, row);
+	if (ret < 0 || !regime_differs(f, row))
+		return ret;
+	return f->id.uidvalidity == 0 ? first_regime(f, row->uidvalidity)
+				      : reset_regime(f, row);
+}
+
+/* ---- Dovecot's files ----------------------------------------------------- */
+
+/*
+ * A slot shows as a letter once dovecot-keywords has its name: Dovecot makes a
+ * name up for a letter it does not know, and keeps it. UW may have named slots
+ * since the folder was seeded. The time of cur/ moves first: names change with
+ * this, and a crash must not hide that.
+ */
+static int show_keywords(struct folder *f, const struct keywords *k)
+{
+	uint32_t letters;
+	int ret = seed_keywords(f, k, SEED_LOOK, &letters);
+
+	if (ret == 0 && letters != dkeywords_letters(k)) {
+		ret = folder_bump(f, "cur");
+		if (ret == 0)
+			ret = seed_keywords(f, k, SEED_WRITE, &letters);
+	}
+	if (ret == -EBUSY) {
+		f->late = true;
+		ret = 0;
+	}
+	if (ret < 0)
+		return ret;
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->id.letters = letters;
+	(void)pthread_rwlock_unlock(&f->lock);
+	return 0;
+}
+
+static int show_control(struct folder *f, const struct index_folder *row)
+{
+	int ret = seed_needed(f) ? seed_folder(f, false) : 0;
+
+	f->late = false;
+	if (ret == 0)
+		ret = show_keywords(f, &row->keywords);
+	if (ret == 0)
+		ret = follow_uidlist(f, row);
+	if (ret == -EBUSY) {
+		f->late = true;
+		ret = 0;
+	}
+	return ret;
+}
+
+/* ---- all of it ----------------------------------------------------------- */
+
+static void remember(struct folder *f, const struct index_folder *row)
+{
+	if (f->synced &&
+	    (f->stamp.ino != row->stamp.ino || f->stamp.dev != row->stamp.dev))
+		atomic_store(&f->replaced, true);
+	f->stamp = row->stamp;
+	f->stamp_ns = row->stamp_ns;
+	f->synced = true;
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->fresh = f->stamp;
+	f->fresh_enough = !f->late && sync_settled(&f->stamp, f->stamp_ns);
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
+static int sync_once(struct folder *f)
+{
+	struct index_folder row;
+	int ret = sync_regime(f, &row);
+	bool header = ret == -EBADMSG;
+
+	if (ret == 0) {
+		ret = show_control(f, &row);
+		if (ret == 0)
+			atomic_store(&f->seeded, true);
+	}
+	if (ret < 0 && !header)
+		return ret;
+	remember(f, &row);
+	/* With a damaged header the earlier rows stand, if there are any. */
+	if (header && row.messages == 0)
+		note_damage(f, &row.damage, FOLDER_UNREADABLE);
+	else
+		note_damage(f, &row.damage,
+			    row.damage.kind == DAMAGE_NONE ? FOLDER_OK
+							   : FOLDER_DAMAGED);
+	return 0;
+}
+
+static bool is_done(const struct folder *f, const struct stamp *now)
+{
+	return f->synced && !f->late && stamp_equal(now, &f->stamp) &&
+		sync_settled(&f->stamp, f->stamp_ns);
+}
+
+/* Once, until something else happens. */
+static void note_failure(struct folder *f, int err)
+{
+	char name[400];
+
+	if (f->last_error == err)
+		return;
+	f->last_error = err;
+	folder_log_name(f, name, sizeof(name));
+	log_err("%s: cannot be brought up to date: %s", name,
+		err == -EAGAIN ? "another process keeps the mailbox locked"
+			       : strerrordesc_np(-err));
+}
+
+int folder_sync(struct folder *f)
+{
+	struct stamp now;
+	int ret = -ESTALE;
+
+	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
+		ret = open_box(f);
+		if (ret < 0)
+			return ret;
+		ret = f->box->box->ops->stamp(f->box->box, &now);
+		if (ret == 0 && is_done(f, &now))
+			return f->state == FOLDER_UNREADABLE ? -EIO : 0;
+		if (ret == 0)
+			ret = sync_once(f);
+		if (ret == -ESTALE)
+			close_box(f);
+	}
+	if (ret < 0) {
+		note_failure(f, ret);
+		return ret;
+	}
+	f->last_error = 0;
+	return f->state == FOLDER_UNREADABLE ? -EIO : 0;
+}

@@ -1,0 +1,195 @@
+#include "fs/follow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "compat/basename.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/uidlist.h"
+#include "fs/dotlock.h"
+#include "fs/folder_internal.h"
+#include "fs/seed.h"
+#include "fs/user.h"
+
+enum { LIST_MAX = 1 << 30 };
+
+static const char list_name[] = "dovecot-uidlist";
+static const char lock_name[] = "dovecot-uidlist.lock";
+
+/* ---- what the list says -------------------------------------------------- */
+
+struct reading {
+	const struct folder_id *id;
+	uint32_t last; /* highest UID in it */
+	uint64_t disagreements;
+};
+
+static int take_record(const struct uidlist_record *r, void *arg)
+{
+	struct reading *g = arg;
+	struct basename b;
+
+	g->last = r->uid;
+	if (basename_parse(r->name, r->name_len, &b) == 0 &&
+	    b.folder == g->id->number && b.uid != r->uid)
+		g->disagreements++;
+	return 0;
+}
+
+static void note_disagreements(struct folder *f, uint64_t count)
+{
+	char name[400];
+	uint64_t was = f->disagreements;
+
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->disagreements = count;
+	(void)pthread_rwlock_unlock(&f->lock);
+	if (count == 0 || count == was)
+		return;
+	folder_log_name(f, name, sizeof(name));
+	log_warn("%s: %ju messages have another UID with Dovecot than in the "
+		 "MBX; IMAP clients of the two servers differ about them",
+		 name, (uintmax_t)count);
+}
+
+/* Sets f->listed. A list that Dovecot cannot read either is left to it. */
+static int read_list(struct folder *f, int dir)
+{
+	struct reading g = { .id = &f->id };
+	struct uidlist_header h;
+	AUTO_FREE char *text = NULL;
+	size_t len;
+	int ret = io_read_file(dir, list_name, LIST_MAX, &text, &len);
+
+	if (ret == 0)
+		ret = uidlist_parse(text, len, &h, take_record, &g);
+	if (ret < 0)
+		return ret;
+	f->listed = h.uidnext > g.last + 1 ? h.uidnext - 1 : g.last;
+	if (h.uidvalidity != f->id.uidvalidity)
+		return -ESTALE;
+	f->uidlist_read = true;
+	note_disagreements(f, g.disagreements);
+	return 0;
+}
+
+/* ---- what is missing in it ----------------------------------------------- */
+
+struct writing {
+	const struct folder_id *id;
+	uint32_t above;
+	FILE *f;
+	uint64_t count;
+};
+
+static int add_line(const struct msg *m, const char *name, void *arg)
+{
+	struct writing *w = arg;
+	struct basename b = { .folder = w->id->number,
+			      .uidvalidity = w->id->uidvalidity,
+			      .uid = m->uid,
+			      .date = m->date,
+			      .size = m->size };
+	char base[BASENAME_MAX + 1];
+	struct uidlist_record r = { .uid = m->uid,
+				    .psize = UINT64_MAX,
+				    .vsize = UINT64_MAX };
+
+	if (m->uid <= w->above)
+		return 0;
+	basename_format(&b, base);
+	r.name = name ? name : base;
+	r.name_len = strlen(r.name);
+	if (uidlist_write_record(w->f, &r))
+		w->count++;
+	return 0;
+}
+
+/* The lines for rows above f->listed. Return: their number; -errno. */
+static int64_t make_lines(struct folder *f, char **text, size_t *len)
+{
+	struct writing w = { .id = &f->id, .above = f->listed };
+	int ret;
+
+	w.f = open_memstream(text, len);
+	if (!w.f)
+		return -ENOMEM;
+	ret = index_each(f->fs->index, f->id.number, add_line, &w);
+	if (fclose(w.f) != 0)
+		ret = -ENOMEM;
+	return ret < 0 ? ret : (int64_t)w.count;
+}
+
+static int append(int dir, const char *text, size_t len)
+{
+	AUTO_FD int fd = io_open_beneath(dir, list_name, O_WRONLY);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	int ret;
+
+	if (fd < 0 || end < 0)
+		return fd < 0 ? fd : -errno;
+	ret = io_pwrite(fd, text, len, (uint64_t)end);
+	if (ret == 0)
+		ret = io_fsync(fd);
+	/* Dovecot must not find half a line. */
+	if (ret < 0 && ftruncate(fd, end) < 0)
+		log_warn("%s: a failed append cannot be taken back", list_name);
+	return ret;
+}
+
+static void show_up_to(struct folder *f, uint32_t uid)
+{
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->id.shown = uid;
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
+/* With the lock file. */
+static int catch_up(struct folder *f, int dir, uint32_t last)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int64_t n;
+	/* Dovecot may have given out UIDs since. */
+	int ret = read_list(f, dir);
+
+	if (ret < 0)
+		return ret;
+	n = make_lines(f, &text, &len);
+	ret = n > 0 ? append(dir, text, len) : (int)n;
+	if (ret == 0)
+		f->listed = last;
+	if (ret == 0 && n > 0)
+		ret = folder_bump(f, "new");
+	return ret == 0 && n > 0 ? folder_bump(f, "cur") : ret;
+}
+
+int follow_uidlist(struct folder *f, const struct index_folder *row)
+{
+	AUTO_FD int dir = f->fs->opt->has_control
+		? seed_open_control(f->user, f->dir)
+		: folder_open_dir(f, "");
+	uint32_t last = row->uidnext ? row->uidnext - 1 : 0;
+	int ret = dir < 0 ? dir : 0;
+
+	if (ret == 0 && !f->uidlist_read)
+		ret = read_list(f, dir);
+	if (ret == 0 && last > f->listed) {
+		show_up_to(f, f->listed);
+		ret = dotlock_take(f->user, dir, lock_name, 0);
+		if (ret == 0) {
+			ret = catch_up(f, dir, last);
+			dotlock_drop(dir, lock_name);
+		}
+	}
+	if (ret == -EBUSY)
+		return ret;
+	/* A list that cannot be read is Dovecot's to mend: it counts on. */
+	show_up_to(f, UINT32_MAX);
+	return ret == -EBADMSG || ret == -ENOENT || ret == -ESTALE ? 0 : ret;
+}
