@@ -11,7 +11,8 @@
  *     their own)
  *  4. MBX rows: line is 26 (no date, one digit) to 64; off >= 2048 + line; rows
  *     by ascending UID ascend in off and do not overlap; the last ends at or
- *     before next.off
+ *     before next.off. While the damage is of a record or of the header, this
+ *     is not said of rows behind the scan point, which no scan has seen again
  *  5. messages, unseen and octets of the folder row are the sums of its rows
  *  6. uidnext is above every UID (but for 2^32 - 1); an MBX's next.uid_last is
  *     not below one

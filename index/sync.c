@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,36 +11,13 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "index/db.h"
+#include "index/harvest.h"
 #include "index/row.h"
 #include "index/table.h"
 
 static const int64_t second_ns = 1000000000;
 
-enum {
-	SHOWN_KEYWORDS = (1 << MAILDIR_LETTERS) - 1,
-	ITEMS_START = 256,
-	NAMES_START = 4096,
-};
-
-/* What becomes of a scanned message's row. */
-enum item_op { ITEM_SAME, ITEM_ADDED, ITEM_CHANGED, ITEM_RENAMED };
-
-struct item {
-	struct msg m;
-	uint32_t name; /* where its name starts in the arena; 0: none */
-	uint16_t op;
-	bool plain; /* known to have no name of its own */
-};
-
-/* What a scan delivered. The arena's first octet is not used. */
-struct harvest {
-	struct item *items;
-	size_t count, room;
-	char *names;
-	size_t names_len, names_room;
-	uint64_t unlisted;
-	bool last; /* messages without UID have begun */
-};
+enum { SHOWN_KEYWORDS = (1 << MAILDIR_LETTERS) - 1 };
 
 struct job {
 	struct index *ix;
@@ -51,90 +29,10 @@ struct job {
 	struct harvest got;
 	uint32_t *gone; /* UIDs of rows to delete */
 	size_t gone_count, gone_room;
+	uint64_t kept;	  /* rows that stay although no scan has seen them */
 	int64_t began_ns; /* before the store was first asked */
 	struct sync_result *r;
 };
-
-/* Growing arrays. */
-
-static int make_room(void *array, size_t *room, size_t need, size_t size,
-		     size_t start)
-{
-	size_t n = *room ? *room : start;
-	void *old, *p;
-
-	if (need <= *room)
-		return 0;
-	while (n < need)
-		n *= 2;
-	memcpy(&old, array, sizeof(old));
-	p = reallocarray(old, n, size);
-	if (!p)
-		return -ENOMEM;
-	memcpy(array, &p, sizeof(p));
-	*room = n;
-	return 0;
-}
-
-static void harvest_clear(struct harvest *h)
-{
-	free(h->items);
-	free(h->names);
-	*h = (struct harvest){ 0 };
-}
-
-static int keep_name(struct harvest *h, const char *name, uint32_t *out)
-{
-	size_t len = strlen(name) + 1;
-	size_t at = h->names_len ? h->names_len : 1;
-	int err;
-
-	if (len == 1 || len > ROW_NAME_MAX + 1)
-		return -ENAMETOOLONG;
-	if (len > UINT32_MAX - at)
-		return -EOVERFLOW;
-	err = make_room(&h->names, &h->names_room, at + len, 1, NAMES_START);
-	if (err)
-		return err;
-	memcpy(h->names + at, name, len);
-	h->names_len = at + len;
-	*out = (uint32_t)at;
-	return 0;
-}
-
-static int harvest_msg(const struct msg *m, const char *name, void *arg)
-{
-	struct harvest *h = arg;
-	struct item it = { .m = *m };
-	int err;
-
-	if (m->uid == 0) {
-		h->last = true;
-		h->unlisted++;
-		return 0;
-	}
-	if (h->last || (m->flags & MSG_EXPUNGED) ||
-	    (h->count > 0 && m->uid <= h->items[h->count - 1].m.uid)) {
-		log_err("sync: UID %u from the store: out of order or expunged",
-			m->uid);
-		return -EPROTO;
-	}
-	if (name) {
-		err = keep_name(h, name, &it.name);
-		if (err)
-			return err;
-	}
-	err = make_room(&h->items, &h->room, h->count + 1, sizeof(it),
-			ITEMS_START);
-	if (!err)
-		h->items[h->count++] = it;
-	return err;
-}
-
-static const char *item_name(const struct harvest *h, const struct item *it)
-{
-	return it->name ? h->names + it->name : "";
-}
 
 /* What the view shows of a message. */
 
@@ -187,14 +85,31 @@ static void merge_new(struct job *j, struct item *it)
 
 static int merge_gone(struct job *j, const struct msg *old)
 {
-	int err = make_room(&j->gone, &j->gone_room, j->gone_count + 1,
-			    sizeof(*j->gone), ITEMS_START);
+	int err = harvest_room(&j->gone, &j->gone_room, j->gone_count + 1,
+			       sizeof(*j->gone));
 
 	if (err)
 		return err;
 	j->gone[j->gone_count++] = old->uid;
 	j->r->removed++;
 	touch(j->r, old);
+	return 0;
+}
+
+/* What lies behind a record that cannot be read is not gone: when the file is
+ * mended, the messages have to have the UIDs that they have now. */
+static bool is_kept(const struct job *j, const struct msg *old)
+{
+	return j->scan.damage.kind == DAMAGE_RECORD &&
+		!j->r->uidvalidity_changed && table_behind(&j->scan.next, old);
+}
+
+static int merge_missing(struct job *j, const struct msg *old)
+{
+	if (!is_kept(j, old))
+		return merge_gone(j, old);
+	table_count(&j->row, old);
+	j->kept++;
 	return 0;
 }
 
@@ -212,8 +127,8 @@ static int merge_both(struct job *j, const struct msg *old,
 		      const char *old_name, struct item *it)
 {
 	bool keeps = keeps_name(j, old, old_name, it);
-	int err = keeps ? keep_name(&j->got, old_name, &it->name) : 0;
-	const char *name = item_name(&j->got, it);
+	int err = keeps ? harvest_keep_name(&j->got, old_name, &it->name) : 0;
+	const char *name = harvest_name(&j->got, it);
 	bool renamed = strcmp(name, old_name) != 0;
 	bool reborn = j->r->uidvalidity_changed && name[0] == '\0';
 
@@ -253,7 +168,7 @@ static int merge_row(struct job *j, const struct db_row *row, size_t *i)
 	for (; (it = next_item(j, i)) && it->m.uid < uid; (*i)++)
 		merge_new(j, it);
 	if (!it || it->m.uid != uid)
-		return merge_gone(j, &old);
+		return merge_missing(j, &old);
 	(*i)++;
 	return merge_both(j, &old, name, it);
 }
@@ -301,7 +216,7 @@ static bool at_end(const struct db_row *last, uint32_t folder, uint32_t uid)
 static const char *free_name(struct db_txn *t, const struct job *j,
 			     const struct item *it)
 {
-	const char *name = item_name(&j->got, it);
+	const char *name = harvest_name(&j->got, it);
 
 	if (it->m.line == 0 || !table_named(t, j->folder, name))
 		return name;
@@ -317,7 +232,7 @@ static void apply_items(struct db_txn *t, const struct job *j)
 
 	for (size_t i = 0; i < j->got.count; i++) {
 		const struct item *it = &j->got.items[i];
-		const char *name = item_name(&j->got, it);
+		const char *name = harvest_name(&j->got, it);
 		bool fresh = it->name && it->op != ITEM_CHANGED;
 
 		if (it->op == ITEM_SAME)
@@ -387,7 +302,7 @@ static int collect(struct job *j, struct box *box, struct scan_point from)
 	harvest_clear(&j->got);
 	j->scan = (struct scan){ .from = from };
 	j->row.stamp_ns = now_ns();
-	return box->ops->scan(box, &j->scan, harvest_msg, &j->got);
+	return box->ops->scan(box, &j->scan, harvest_add, &j->got);
 }
 
 static int collect_tail(struct job *j, struct box *box)
@@ -428,6 +343,43 @@ static bool same_keywords(const struct keywords *a, const struct keywords *b)
 	return true;
 }
 
+static void say_kept(struct damage *d, uint64_t kept)
+{
+	const size_t room = sizeof(d->text) - 1;
+	char tail[96];
+	size_t at = strnlen(d->text, room);
+	size_t len;
+
+	(void)snprintf(tail, sizeof(tail),
+		       "; %" PRIu64 " message%s behind it %s listed but cannot "
+		       "be read",
+		       kept, kept == 1 ? "" : "s", kept == 1 ? "is" : "are");
+	len = strlen(tail);
+	if (at > room - len)
+		at = room - len;
+	memcpy(d->text + at, tail, len + 1);
+}
+
+static void fill_kept(struct job *j)
+{
+	struct index_folder *f = &j->row;
+
+	if (j->kept == 0)
+		return;
+	say_kept(&f->damage, j->kept);
+	if (f->next.uid_last < j->prev.next.uid_last)
+		f->next.uid_last = j->prev.next.uid_last;
+}
+
+/* Does the folder count its UIDs as before? A mailbox about to be born has no
+ * UIDVALIDITY yet. */
+static bool counts_on(const struct job *j)
+{
+	return j->scan.uidvalidity == 0 ||
+		j->scan.uidvalidity == j->prev.uidvalidity;
+}
+
+/* The sums hold already what merge() kept. */
 static void fill_row(struct job *j)
 {
 	struct index_folder *f = &j->row;
@@ -440,8 +392,11 @@ static void fill_row(struct job *j)
 	f->uidnext = j->scan.uidnext;
 	if (f->uidnext <= last)
 		f->uidnext = last == UINT32_MAX ? last : last + 1;
+	if (counts_on(j) && f->uidnext < j->prev.uidnext)
+		f->uidnext = j->prev.uidnext;
 	f->keywords = j->scan.keywords;
 	f->damage = j->scan.damage;
+	fill_kept(j);
 	f->unlisted = h->unlisted;
 	if (j->r->how == SYNC_TAIL) {
 		f->messages = j->prev.messages;
@@ -495,7 +450,7 @@ static int ask_names(struct job *j)
 		it->plain = len == 0 || len > ROW_NAME_MAX ||
 			table_is_plain(j->folder, &it->m, name);
 		if (!it->plain)
-			err = keep_name(&j->got, name, &it->name);
+			err = harvest_keep_name(&j->got, name, &it->name);
 	}
 	return err;
 }
@@ -515,21 +470,46 @@ static int update(struct job *j)
 	return db_write(index_db(j->ix), apply, j);
 }
 
-static int header_damaged(struct job *j, const struct stamp *now)
+/* The rows stay; only what is wrong, and when that was seen, is new. */
+static int keep_rows(struct job *j, const struct stamp *stamp, int64_t at,
+		     const struct damage *d)
 {
-	int err;
-
 	harvest_clear(&j->got);
 	j->row = j->prev;
-	/* Of the two looks at it the earlier one: nothing is missed. */
-	j->row.stamp = *now;
-	j->row.stamp_ns = j->began_ns;
-	j->row.damage = j->scan.damage;
-	if (j->row.damage.kind == DAMAGE_NONE)
-		damage_add(&j->row.damage, DAMAGE_HEADER, 0, 0,
+	j->row.stamp = *stamp;
+	j->row.stamp_ns = at;
+	j->row.damage = *d;
+	return db_write(index_db(j->ix), apply, j);
+}
+
+static int header_damaged(struct job *j, const struct stamp *now)
+{
+	struct damage d = j->scan.damage;
+	int err;
+
+	if (d.kind == DAMAGE_NONE)
+		damage_add(&d, DAMAGE_HEADER, 0, 0,
 			   "the header cannot be read");
-	err = db_write(index_db(j->ix), apply, j);
+	/* Of the two looks at it the earlier one: nothing is missed. */
+	err = keep_rows(j, now, j->began_ns, &d);
 	return err ? err : -EBADMSG;
+}
+
+/* An MBX without even a header is one about to be born - or one that had
+ * messages and was cut off. */
+static bool is_emptied(const struct job *j)
+{
+	return j->known && j->prev.messages > 0 && j->prev.next.off != 0 &&
+		j->scan.next.off == 0;
+}
+
+static int emptied(struct job *j)
+{
+	struct damage d = { .kind = DAMAGE_NONE };
+
+	damage_add(&d, DAMAGE_RECORD, 0, 0, "the file is empty");
+	say_kept(&d, j->prev.messages);
+	return keep_rows(j, &j->scan.stamp, j->row.stamp_ns, &d);
 }
 
 static int sync_changed(struct job *j, struct box *box, const struct stamp *now)
@@ -538,6 +518,8 @@ static int sync_changed(struct job *j, struct box *box, const struct stamp *now)
 
 	if (err == -EBADMSG)
 		err = header_damaged(j, now);
+	else if (!err && is_emptied(j))
+		err = emptied(j);
 	else if (!err)
 		err = update(j);
 	harvest_clear(&j->got);

@@ -24,6 +24,14 @@
  * with the rows in a read transaction, and only then is LMDB's one write lock
  * taken, for the rows that differ: a large folder does not hold up the others.
  *
+ * Behind a record that cannot be read (DAMAGE_RECORD) no row is taken for gone:
+ * the messages stay listed, as they were, until a scan comes past their place,
+ * and the damage's text says how many. So it is when the file is empty and had
+ * messages. They are in the folder row's sums; the back end's look at their
+ * place decides whether they can be read. Only another UIDVALIDITY makes it
+ * another mailbox, without them. uidnext never goes down while UIDVALIDITY
+ * stays.
+ *
  * Messages without a UID (Maildir: not yet in the uidlist) get no row; they
  * are counted as the folder's "unlisted". When their number changes, both
  * cur/ and new/ count as changed.

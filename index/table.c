@@ -102,6 +102,12 @@ int table_uncount(struct index_folder *f, const struct msg *m)
 	return 0;
 }
 
+bool table_behind(const struct scan_point *end, const struct msg *m)
+{
+	return m->line != 0 &&
+		(m->uid > end->uid_prev || m->off - m->line >= end->off);
+}
+
 bool table_is_plain(uint32_t folder, const struct msg *m, const char *name)
 {
 	struct basename b;

@@ -37,6 +37,10 @@ void table_count(struct index_folder *f, const struct msg *m);
 /** table_uncount - take it out again; -EUCLEAN: the sums do not hold it */
 MUST_CHECK int table_uncount(struct index_folder *f, const struct msg *m);
 
+/** table_behind - whether a message lies, by its UID or by its place in an
+ * MBX, behind the point where a scan ended */
+bool table_behind(const struct scan_point *end, const struct msg *m);
+
 /** table_is_plain - whether @name is what basename.h makes of a message that
  * lies in an MBX, so that it is none of its own. Under any UIDVALIDITY: folder
  * numbers are not used again. */

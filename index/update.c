@@ -114,11 +114,16 @@ int index_remove(struct index *ix, uint32_t folder, const struct stamp *stamp,
 	return db_write(index_db(ix), remove_msgs, &c);
 }
 
-/* -ESTALE: something lies between, or the UIDs do not ascend. */
-static int move_scan_point(struct scan_point *next, const struct msg *m)
+/* -ESTALE: something lies between, or the UIDs do not ascend; or it is not
+ * known what lies behind the scan point. */
+static int move_scan_point(struct index_folder *f, const struct msg *m)
 {
+	struct scan_point *next = &f->next;
+
 	if (m->line == 0)
 		return 0;
+	if (f->damage.kind == DAMAGE_RECORD || f->damage.kind == DAMAGE_HEADER)
+		return -ESTALE;
 	if (next->off == 0 || m->off - m->line != next->off ||
 	    m->uid <= next->uid_prev)
 		return -ESTALE;
@@ -141,7 +146,7 @@ static void insert(struct db_txn *t, void *arg)
 		return;
 	if (table_msg(t, c->folder, m->uid, &other, name))
 		db_fail(t, -EEXIST);
-	db_fail(t, move_scan_point(&f.next, m));
+	db_fail(t, move_scan_point(&f, m));
 	table_put_msg(t, c->folder, m, c->name, DB_PUT);
 	if (c->name[0])
 		table_put_name(t, c->folder, m->uid, c->name);

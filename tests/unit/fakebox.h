@@ -44,6 +44,8 @@ struct fake {
 	uint32_t uidvalidity, uid_last;
 	struct keywords keywords;
 	struct damage damage;
+	uint32_t broken; /* UID of a record that cannot be read; 0: none */
+	bool empty;	 /* cut off: not even a header */
 	int scan_err, stamp_err; /* given instead of a result */
 	int tail_err;		 /* the same, for tail scans only */
 	unsigned scans;
@@ -93,14 +95,28 @@ static int fake_scan(struct box *b, struct scan *s, store_msg_fn *fn, void *arg)
 		return f->scan_err;
 	if (s->from.off != 0 && f->tail_err)
 		return f->tail_err;
+	if (f->empty) {
+		s->uidnext = 1;
+		return 0;
+	}
 	s->uidvalidity = f->uidvalidity;
 	s->uidnext = f->uid_last + 1;
 	s->keywords = f->keywords;
+	s->next = (struct scan_point){ .off = FAKE_HEADER,
+				       .uid_last = f->uid_last };
 	for (size_t i = 0; i < f->count; i++) {
 		const struct fake_msg *m = &f->msgs[i];
 		struct msg shown = m->m;
 		int err;
 
+		if (f->broken && m->m.uid == f->broken) {
+			damage_add(&s->damage, DAMAGE_RECORD, s->next.off, 0,
+				   "record at %ju: expected better",
+				   (uintmax_t)s->next.off);
+			return 0;
+		}
+		s->next.off = m->m.off + m->m.size;
+		s->next.uid_prev = m->m.uid;
 		if (m->gone || m->m.off - m->m.line < s->from.off)
 			continue;
 		f->delivered++;
@@ -111,9 +127,6 @@ static int fake_scan(struct box *b, struct scan *s, store_msg_fn *fn, void *arg)
 			return err;
 		fake_happen(f, &f->during);
 	}
-	s->next = (struct scan_point){ .off = fake_end(f),
-				       .uid_prev = f->uid_last,
-				       .uid_last = f->uid_last };
 	return 0;
 }
 
@@ -150,7 +163,7 @@ static void fake_written(struct fake *f, bool change)
 	f->stamp.ctime_ns += 1000003;
 	if (change)
 		f->stamp.mtime_ns += 1000000000;
-	f->stamp.size = fake_end(f);
+	f->stamp.size = f->empty ? 0 : fake_end(f);
 }
 
 /* The address is good until the next fake_add(). */
