@@ -19,6 +19,7 @@
 
 #include "compat/io.h"
 #include "compat/log.h"
+#include "compat/mbxlock.h"
 #include "compat/text.h"
 #include "fs/control.h"
 #include "fs/folder.h"
@@ -315,6 +316,30 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 	return ret;
 }
 
+static struct fuse_session *the_session;
+
+/* A clean end. Requests that wait for a lock of UW end at once, too. */
+static void on_signal(int sig)
+{
+	(void)sig;
+	mbxlock_cancel();
+	fuse_session_exit(the_session);
+}
+
+/* Without SA_RESTART: the thread that waits for the end has to notice. */
+static int handle_signals(struct fuse_session *se)
+{
+	struct sigaction act = { .sa_handler = on_signal };
+
+	the_session = se;
+	(void)sigemptyset(&act.sa_mask);
+	return sigaction(SIGTERM, &act, NULL) < 0 ||
+			sigaction(SIGINT, &act, NULL) < 0 ||
+			sigaction(SIGHUP, &act, NULL) < 0
+		? -errno
+		: 0;
+}
+
 static int run(const struct options *opt, int *pipe_fd)
 {
 	struct fuse_session *se = NULL;
@@ -323,7 +348,7 @@ static int run(const struct options *opt, int *pipe_fd)
 
 	if (fs_open(&fs, opt) == 0)
 		se = make_session(opt, &fs);
-	if (se && fuse_set_signal_handlers(se) == 0) {
+	if (se && handle_signals(se) == 0) {
 		code = EXIT_MOUNT;
 		if (fuse_session_mount(se, opt->mountpoint) == 0) {
 			code = run_mounted(&fs, se, pipe_fd) < 0 ? EXIT_SYSTEM
@@ -335,7 +360,6 @@ static int run(const struct options *opt, int *pipe_fd)
 				"fusermount3 (package fuse3)?",
 				opt->mountpoint);
 		}
-		fuse_remove_signal_handlers(se);
 	}
 	if (se)
 		fuse_session_destroy(se);
