@@ -405,6 +405,25 @@ int user_find(struct fs *fs, const char *name, struct user **out)
 	return ret;
 }
 
+struct user *user_attached(struct fs *fs, const char *name)
+{
+	struct users *t = fs->users;
+	struct user *u;
+	bool attached;
+
+	(void)pthread_mutex_lock(&t->lock);
+	u = t->buckets[hash(name)];
+	while (u && strcmp(u->name, name) != 0)
+		u = u->next;
+	(void)pthread_mutex_unlock(&t->lock);
+	if (!u)
+		return NULL;
+	(void)pthread_mutex_lock(&u->lock);
+	attached = u->attached;
+	(void)pthread_mutex_unlock(&u->lock);
+	return attached ? u : NULL;
+}
+
 int user_refresh(struct user *u)
 {
 	int ret = 0;

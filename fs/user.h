@@ -59,6 +59,9 @@ void users_free(struct users *t);
  */
 MUST_CHECK int user_find(struct fs *fs, const char *name, struct user **out);
 
+/** user_attached - the user of that name if he was attached before; NULL */
+struct user *user_attached(struct fs *fs, const char *name);
+
 /**
  * user_refresh - look for folders that are new in the legacy places
  * Does nothing within a second of the last time.
