@@ -59,14 +59,26 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 }
 
 /* Octets of a message never change, so what the kernel has of it stays good
- * from one open to the next. */
-static void open_message(fuse_req_t req, struct fuse_file_info *fi)
+ * from one open to the next - unless somebody has put another file in the place
+ * of the MBX. */
+static bool may_keep(fuse_ino_t ino)
+{
+	uint32_t number, uid;
+	struct folder *f = index_ino_split(ino, &number, &uid) == 0
+		? folder_by_number(number)
+		: NULL;
+
+	return f && !atomic_load(&f->replaced);
+}
+
+static void open_message(fuse_req_t req, fuse_ino_t ino,
+			 struct fuse_file_info *fi)
 {
 	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
 		ops_error(req, -EACCES);
 		return;
 	}
-	fi->keep_cache = 1;
+	fi->keep_cache = may_keep(ino);
 	fi->noflush = 1;
 	(void)fuse_reply_open(req, fi);
 }
@@ -78,7 +90,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int fd;
 
 	if (view_is_message(ino)) {
-		open_message(req, fi);
+		open_message(req, ino, fi);
 		return;
 	}
 	n = ops_node(req, ino);

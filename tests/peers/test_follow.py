@@ -1,0 +1,117 @@
+#!/usr/bin/python3
+"""dovecot-uidlist and dovecot-keywords follow what UW does to a mailbox."""
+
+import os
+import sys
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
+import harness      # noqa: E402
+import mbxfile      # noqa: E402
+
+
+class Follow(harness.Case):
+    def start(self, data):
+        self.r = self.rig()
+        self.r.user('alice')
+        self.path = self.r.put('alice', 'INBOX', data)
+        self.r.mount()
+        self.top = f'{self.r.mnt}/alice'
+
+    def uidlist(self):
+        """Base name -> UID."""
+        with open(f'{self.top}/dovecot-uidlist') as f:
+            return {line.rstrip('\n').partition(' :')[2]: int(line.split()[0])
+                    for line in list(f)[1:]}
+
+    def append(self, uid, uidlast, text):
+        """As UW does it: UIDLAST first, then the message."""
+        with open(self.path, 'r+b') as f:
+            f.seek(15)
+            f.write(b'%08x' % uidlast)
+            f.seek(0, os.SEEK_END)
+            f.write(mbxfile.record(text, uid))
+
+    def names(self):
+        return {n.partition(':')[0] for sub in ('cur', 'new')
+                for n in os.listdir(f'{self.top}/{sub}')}
+
+    def test_uids_do_not_part(self):
+        """UW used UIDs for messages that never showed."""
+        self.start(mbxfile.mailbox(6))
+        self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3, 4, 5, 6])
+        self.append(9, 9, b'Subject: nine\r\n\r\n9\r\n')
+        harness.wait_for('seven names', lambda: len(self.names()) == 7)
+        self.assertEqual(sorted(self.uidlist().values()),
+                         [1, 2, 3, 4, 5, 6, 9])
+        self.assertEqual(set(self.uidlist()), self.names())
+        harness.need_dovecot()
+        with_dovecot = self.r.dovecot()
+        imap = with_dovecot.imap('alice')
+        box = harness.imap_folder(imap, 'INBOX')
+        self.assertEqual(sorted(box['mail']), [1, 2, 3, 4, 5, 6, 9])
+        self.append(20, 21, b'Subject: twenty\r\n\r\n20\r\n')
+        harness.wait_for('UID 20', lambda: 20 in harness.imap_folder(
+            imap, 'INBOX')['mail'])
+        imap.logout()
+        self.r.remount()
+        self.assertEqual(sorted(self.uidlist().values()),
+                         [1, 2, 3, 4, 5, 6, 9, 20])
+
+    def test_new_mail_waits_for_the_list(self):
+        """While somebody holds Dovecot's lock nothing new shows, and nothing
+        old is missing."""
+        self.start(mbxfile.mailbox(3))
+        self.assertEqual(len(self.names()), 3)
+        lock = f'{self.top}/dovecot-uidlist.lock'
+        with open(lock, 'x') as f:
+            f.write(f'{os.getpid()}:{os.uname().nodename}')
+        self.append(4, 4, b'Subject: four\r\n\r\n4\r\n')
+        self.assertEqual(len(self.names()), 3)
+        os.unlink(lock)
+        self.assertEqual(len(self.names()), 4)
+        self.assertEqual(self.uidlist()[max(
+            self.names(), key=lambda n: int(n.split('.')[0]))], 4)
+
+    def test_a_keyword_waits_for_its_name(self):
+        """While Dovecot holds dovecot-keywords the letter does not show."""
+        self.start(mbxfile.mailbox(2))
+        self.names()
+        lock = f'{self.top}/dovecot-keywords.lock'
+        with open(lock, 'x') as f:
+            f.write(f'{os.getpid()}:{os.uname().nodename}')
+        with open(self.path, 'r+b') as f:
+            data = f.read()
+            at = mbxfile.offsets(data)[0]
+            end = data.index(b'\r\n', at)
+            f.seek(25)
+            f.write(b'Label\r\n' + b'\r\n' * 29)
+            f.seek(end - 21)
+            f.write(b'00000001')
+        self.assertFalse([n for n in os.listdir(f'{self.top}/cur')
+                          if n.endswith('a')])
+        os.unlink(lock)
+        self.assertEqual(len([n for n in os.listdir(f'{self.top}/cur')
+                              if n.endswith('a')]), 1)
+        with open(f'{self.top}/dovecot-keywords') as f:
+            self.assertEqual(f.read(), '0 Label\n')
+
+    def test_replaced_by_a_twin(self):
+        """Another file, same UIDVALIDITY, UIDs, sizes and dates: the octets
+        that show are those of the new one."""
+        old = mbxfile.mailbox(2)
+        self.start(old)
+        name = sorted(os.listdir(f'{self.top}/cur'))[0]
+        with open(f'{self.top}/cur/{name}', 'rb') as f:
+            first = f.read()
+        twin = old.replace(b'number 1', b'NUMBER 1')
+        self.assertNotEqual(twin, old)
+        os.rename(self.r.put('alice', 'twin', twin), self.path)
+        self.assertIn(name, os.listdir(f'{self.top}/cur'))
+        with open(f'{self.top}/cur/{name}', 'rb') as f:
+            self.assertEqual(f.read(),
+                             first.replace(b'number 1', b'NUMBER 1'))
+
+
+if __name__ == '__main__':
+    harness.main()
