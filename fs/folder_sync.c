@@ -282,7 +282,7 @@ static int show_control(struct folder *f, const struct index_folder *row)
 
 static void remember(struct folder *f, const struct index_folder *row)
 {
-	if (f->synced &&
+	if (f->stamp.ino != 0 &&
 	    (f->stamp.ino != row->stamp.ino || f->stamp.dev != row->stamp.dev))
 		atomic_store(&f->replaced, true);
 	f->stamp = row->stamp;
