@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include "compat/foldername.h"
 #include "compat/io.h"
@@ -19,9 +20,12 @@ enum {
 	INBOX_MAX = 999,
 	GUID_DIGITS = 32,
 	NUMBER_DIGITS = 8,
+	FILE_DIGITS = 16,
+	APPENDED_MAX = 64, /* lines, and as many as there are folders */
 };
 
-static const char magic[] = "janusmail-ledger 1";
+static const char magic[] = "janusmail-ledger 2";
+static const char magic_old[] = "janusmail-ledger 1";
 static const char counter_name[] = "next-folder";
 static const char counter_lock[] = "next-folder.lock";
 
@@ -46,14 +50,19 @@ struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
 	return f;
 }
 
+static void fini_folder(struct ledger_folder *f)
+{
+	free(f->dir);
+	free(f->legacy);
+	free(f->moved_from);
+}
+
 void ledger_fini(struct ledger *l)
 {
 	size_t i;
 
-	for (i = 0; i < l->count; i++) {
-		free(l->folders[i].dir);
-		free(l->folders[i].legacy);
-	}
+	for (i = 0; i < l->count; i++)
+		fini_folder(&l->folders[i]);
 	free(l->folders);
 	*l = (struct ledger){ .count = 0 };
 }
@@ -71,13 +80,30 @@ static char *cut(char **p, char sep)
 	return start;
 }
 
+/* The next word of a line. Return: NULL when there is none left. */
+static char *take_word(char **p)
+{
+	char *word = *p ? cut(p, ' ') : NULL;
+
+	if (word)
+		return word;
+	word = *p;
+	*p = NULL;
+	return word;
+}
+
+static int get_digits(const char *word, unsigned digits, uint64_t *out)
+{
+	if (!word || strlen(word) != digits)
+		return -EBADMSG;
+	return text_hex((const uint8_t *)word, digits, out);
+}
+
 static int get_hex(const char *word, uint64_t min, uint64_t max, uint32_t *out)
 {
 	uint64_t n;
 
-	if (!word || strlen(word) != NUMBER_DIGITS ||
-	    text_hex((const uint8_t *)word, NUMBER_DIGITS, &n) != 0 ||
-	    n < min || n > max)
+	if (get_digits(word, NUMBER_DIGITS, &n) != 0 || n < min || n > max)
 		return -EBADMSG;
 	*out = (uint32_t)n;
 	return 0;
@@ -152,34 +178,105 @@ static bool is_dir_name(const char *dir)
 		 strlen(dir) <= FOLDERNAME_MAX);
 }
 
-static int parse_folder(char *line, struct ledger *out)
+/* dev, ino, and where it is to be moved from. */
+static int parse_file(char **line, struct ledger_folder *f)
 {
-	struct ledger_folder f = { .number = 0 }, *added;
-	char *dir;
-	int rc;
+	char *from;
+	int rc = get_digits(take_word(line), FILE_DIGITS, &f->dev);
 
-	rc = get_hex(cut(&line, ' '), 1, INT32_MAX, &f.number);
-	dir = rc ? NULL : cut(&line, ' ');
-	rc = get_name(dir, ".");
-	if (rc || !is_dir_name(dir))
+	if (rc == 0)
+		rc = get_digits(take_word(line), FILE_DIGITS, &f->ino);
+	if (rc || !*line)
+		return rc;
+	from = take_word(line);
+	rc = get_name(from, ".");
+	if (rc || !*from || !is_dir_name(from))
 		return -EBADMSG;
-	rc = get_guid(cut(&line, ' '), f.guid);
+	f->moved_from = from;
+	return 0;
+}
+
+/* What follows the first word of a line; strings point into it. */
+static int parse_fields(char *line, bool old, struct ledger_folder *f)
+{
+	int rc = get_hex(take_word(&line), 1, INT32_MAX, &f->number);
+
+	f->dir = rc ? NULL : take_word(&line);
+	rc = get_name(f->dir, ".");
+	if (rc || !is_dir_name(f->dir))
+		return -EBADMSG;
+	rc = get_guid(take_word(&line), f->guid);
 	if (rc == 0)
-		rc = get_hex(cut(&line, ' '), 0, UINT32_MAX, &f.uidvalidity);
+		rc = get_hex(take_word(&line), 0, UINT32_MAX, &f->uidvalidity);
 	if (rc == 0)
-		rc = get_phase(cut(&line, ' '), &f.phase);
+		rc = get_phase(take_word(&line), &f->phase);
 	if (rc == 0)
-		rc = get_place(cut(&line, ' '), &f.place);
-	if (rc == 0)
-		rc = get_name(line, "-");
+		rc = get_place(take_word(&line), &f->place);
 	if (rc)
 		return rc;
-	added = ledger_add(out, dir, line);
-	if (!added)
+	f->legacy = take_word(&line);
+	rc = get_name(f->legacy, "-");
+	if (rc == 0 && !old)
+		rc = parse_file(&line, f);
+	return rc == 0 && line ? -EBADMSG : rc;
+}
+
+/* With strings of its own. */
+static int copy_folder(const struct ledger_folder *f, struct ledger_folder *out)
+{
+	*out = *f;
+	out->dir = strdup(f->dir);
+	out->legacy = strdup(f->legacy);
+	out->moved_from = f->moved_from ? strdup(f->moved_from) : NULL;
+	if (out->dir && out->legacy && !f->moved_from == !out->moved_from)
+		return 0;
+	fini_folder(out);
+	return -ENOMEM;
+}
+
+static int parse_folder(char *line, bool old, struct ledger *out)
+{
+	struct ledger_folder f = { .number = 0 }, own, *added;
+	int rc = parse_fields(line, old, &f);
+
+	if (rc == 0)
+		rc = copy_folder(&f, &own);
+	if (rc)
+		return rc;
+	added = ledger_add(out, "", "");
+	if (!added) {
+		fini_folder(&own);
 		return -ENOMEM;
-	f.dir = added->dir;
-	f.legacy = added->legacy;
-	*added = f;
+	}
+	fini_folder(added);
+	*added = own;
+	return 0;
+}
+
+static int parse_appended(char *line, struct ledger *out)
+{
+	static const char start[] = "line ";
+	struct ledger_folder f = { .number = 0 }, own;
+	uint64_t n;
+	char *word;
+	int rc;
+
+	if (strncmp(line, start, strlen(start)) != 0)
+		return -EBADMSG;
+	line += strlen(start);
+	word = take_word(&line);
+	rc = get_count(word, out->count, &n);
+	if (rc || !line)
+		return -EBADMSG;
+	if (n == out->count)
+		return parse_folder(line, false, out);
+	rc = parse_fields(line, false, &f);
+	if (rc == 0)
+		rc = copy_folder(&f, &own);
+	if (rc)
+		return rc;
+	fini_folder(&out->folders[n]);
+	out->folders[n] = own;
 	return 0;
 }
 
@@ -187,36 +284,66 @@ static int parse_lines(char *p, struct ledger *out)
 {
 	static const char folder[] = "folder ", end[] = "end ";
 	char *line = cut(&p, '\n');
+	bool old = line && strcmp(line, magic_old) == 0;
 	uint64_t count;
 	int rc;
 
-	if (!line || strcmp(line, magic) != 0)
+	if (!line || (!old && strcmp(line, magic) != 0))
 		return -EBADMSG;
 	while ((line = cut(&p, '\n')) &&
 	       strncmp(line, folder, strlen(folder)) == 0) {
-		rc = parse_folder(line + strlen(folder), out);
+		rc = parse_folder(line + strlen(folder), old, out);
 		if (rc)
 			return rc;
 	}
-	if (!line || strncmp(line, end, strlen(end)) != 0 || *p)
+	if (!line || strncmp(line, end, strlen(end)) != 0 || (old && *p))
 		return -EBADMSG;
 	rc = get_count(line + strlen(end), SIZE_MAX, &count);
-	return rc == 0 && count != out->count ? -EBADMSG : rc;
+	if (rc == 0 && count != out->count)
+		rc = -EBADMSG;
+	while (rc == 0 && (line = cut(&p, '\n'))) {
+		rc = parse_appended(line, out);
+		out->appended++;
+	}
+	out->whole = !old && !*p;
+	return rc;
+}
+
+/* After a crash the file may end in zeros, where an append was never
+ * finished. */
+static int drop_zeros(const char *text, size_t *len)
+{
+	const char *zero = memchr(text, '\0', *len);
+	size_t n = *len;
+
+	if (!zero)
+		return 0;
+	while (n > 0 && text[n - 1] == '\0')
+		n--;
+	if (zero != text + n)
+		return -EBADMSG;
+	*len = n;
+	return 1;
 }
 
 int ledger_parse(const char *text, size_t len, struct ledger *out)
 {
 	char *copy;
-	int rc;
+	int rc, zeros = drop_zeros(text, &len);
 
 	*out = (struct ledger){ .count = 0 };
-	if (memchr(text, '\0', len))
-		return -EBADMSG;
+	if (zeros < 0)
+		return zeros;
 	copy = strndup(text, len);
 	if (!copy)
 		return -ENOMEM;
 	rc = parse_lines(copy, out);
+	/* Only what can be appended to ends so. */
+	if (rc == 0 && zeros && strncmp(text, magic, strlen(magic)) != 0)
+		rc = -EBADMSG;
 	free(copy);
+	if (zeros)
+		out->whole = false;
 	if (rc)
 		ledger_fini(out);
 	return rc;
@@ -240,11 +367,12 @@ static int write_name(FILE *f, const char *name, const char *empty)
 	return 0;
 }
 
+/* All but the first word of its line. */
 static int write_folder(FILE *f, const struct ledger_folder *folder)
 {
 	int rc;
 
-	(void)fprintf(f, "folder %08" PRIx32 " ", folder->number);
+	(void)fprintf(f, "%08" PRIx32 " ", folder->number);
 	rc = write_name(f, folder->dir, ".");
 	(void)fprintf(f, " %s %08" PRIx32 " %s ", folder->guid,
 		      folder->uidvalidity,
@@ -255,7 +383,27 @@ static int write_folder(FILE *f, const struct ledger_folder *folder)
 		(void)fprintf(f, "inbox%d ", folder->place);
 	if (rc == 0)
 		rc = write_name(f, folder->legacy, "-");
+	(void)fprintf(f, " %016" PRIx64 " %016" PRIx64, folder->dev,
+		      folder->ino);
+	if (rc == 0 && folder->moved_from) {
+		(void)fputc(' ', f);
+		rc = write_name(f, folder->moved_from, ".");
+	}
 	(void)fputc('\n', f);
+	return rc;
+}
+
+/* Closes @f, an open_memstream() on @out. */
+static int finish(FILE *f, int rc, char **out)
+{
+	if (ferror(f))
+		rc = -ENOMEM;
+	if (fclose(f) != 0)
+		rc = -ENOMEM;
+	if (rc) {
+		free(*out);
+		*out = NULL;
+	}
 	return rc;
 }
 
@@ -268,18 +416,12 @@ int ledger_format(const struct ledger *l, char **out, size_t *len_out)
 	if (!f)
 		return -ENOMEM;
 	(void)fprintf(f, "%s\n", magic);
-	for (i = 0; rc == 0 && i < l->count; i++)
+	for (i = 0; rc == 0 && i < l->count; i++) {
+		(void)fputs("folder ", f);
 		rc = write_folder(f, &l->folders[i]);
-	(void)fprintf(f, "end %zu\n", l->count);
-	if (ferror(f))
-		rc = -ENOMEM;
-	if (fclose(f) != 0)
-		rc = -ENOMEM;
-	if (rc) {
-		free(*out);
-		*out = NULL;
 	}
-	return rc;
+	(void)fprintf(f, "end %zu\n", l->count);
+	return finish(f, rc, out);
 }
 
 int ledger_load(int dirfd, const char *name, struct ledger *out)
@@ -304,6 +446,63 @@ int ledger_save(int dirfd, const char *name, const struct ledger *l)
 	if (rc)
 		return rc;
 	return io_replace_file(dirfd, name, text, len, (uid_t)-1, (gid_t)-1);
+}
+
+static int format_dirty(const struct ledger *l, char **out, size_t *len_out)
+{
+	FILE *f = open_memstream(out, len_out);
+	int rc = 0;
+	size_t i;
+
+	if (!f)
+		return -ENOMEM;
+	for (i = 0; rc == 0 && i < l->count; i++) {
+		if (!l->folders[i].dirty)
+			continue;
+		(void)fprintf(f, "line %zu ", i);
+		rc = write_folder(f, &l->folders[i]);
+	}
+	return finish(f, rc, out);
+}
+
+static int append_dirty(int dirfd, const char *name, const struct ledger *l)
+{
+	AUTO_FD int fd = io_open_beneath(dirfd, name, O_RDWR);
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	size_t len;
+	int rc = fd < 0 ? fd : format_dirty(l, &text, &len);
+
+	if (rc)
+		return rc;
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	rc = io_pwrite(fd, text, len, (uint64_t)st.st_size);
+	return rc == 0 ? io_fsync(fd) : rc;
+}
+
+int ledger_commit(int dirfd, const char *name, struct ledger *l)
+{
+	size_t i, dirty = 0;
+	bool append;
+	int rc;
+
+	for (i = 0; i < l->count; i++)
+		dirty += l->folders[i].dirty;
+	if (!dirty)
+		return 0;
+	append = l->whole && dirty <= l->count / 2 + 1 &&
+		l->appended + dirty <= l->count + APPENDED_MAX;
+	rc = append ? append_dirty(dirfd, name, l)
+		    : ledger_save(dirfd, name, l);
+	/* After a failure it may end in half a line. */
+	l->whole = rc == 0;
+	if (rc)
+		return rc;
+	l->appended = append ? l->appended + dirty : 0;
+	for (i = 0; i < l->count; i++)
+		l->folders[i].dirty = false;
+	return 0;
 }
 
 /* A counter that is not there yet begins with 1; 0 means no folder. */

@@ -1,24 +1,35 @@
 /*
  * ledger.h - what must be remembered about a user's folders for ever.
  *
- * A small text file in the new store, replaced atomically, one a user. It is
- * part of the store, not of the index: names and inode numbers hang on it.
+ * A small text file in the new store, one a user. It is part of the store, not
+ * of the index: names and inode numbers hang on it.
  *
- *	janusmail-ledger 1
- *	folder <number> <dir> <guid> <uidvalidity> <phase> <place> <legacy name>
+ *	janusmail-ledger 2
+ *	folder <number> <dir> <guid> <uidvalidity> <phase> <place>
+ *	       <legacy name> <dev> <ino> [<moved from>]
  *	...
  *	end <number of folder lines>
+ *	line <n> <number> <dir> ... [<moved from>]
+ *	...
  *
- * number, uidvalidity: 8 hex digits, uidvalidity 0 until the folder is seeded; dir: Maildir++ name, "." for INBOX; guid:
- * 32 hex digits; phase: legacy or native; place: "inbox<n>" (the n-th inbox=
- * pattern) or "folders"; dir and legacy name are text_escape()d, an empty name
- * is "-". The end line tells a whole file from a torn one.
+ * (each on one line.) number, uidvalidity: 8 hex digits, uidvalidity 0 until
+ * the folder is seeded; dir: Maildir++ name, "." for INBOX; guid: 32 hex
+ * digits; phase: legacy or native; place: "inbox<n>" (the n-th inbox= pattern)
+ * or "folders"; dir and legacy name are text_escape()d, an empty name is "-";
+ * dev, ino: 16 hex digits, which file it was when last seen, 0 when unknown;
+ * moved from: a dir that is yet to be renamed to dir. Version 1, which is read
+ * too, has neither dev nor ino nor moved from, and nothing after the end line.
+ *
+ * The part up to the end line is replaced atomically; the end line tells a
+ * whole file from a torn one. Lines after it were appended since: the n-th
+ * folder (from 0) is this now, or is new. One that is torn was never relied on.
  *
  * Folder numbers are given out by ledger_number() from one counter file for
  * the whole new store, under flock, and are never given out twice.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -35,12 +46,18 @@ struct ledger_folder {
 	uint32_t uidvalidity; /* the one that names carry and clients see */
 	enum ledger_phase phase;
 	int place;
-	char *legacy; /* path below the place; "" for an inbox= file */
+	char *legacy;	   /* path below the place; "" for an inbox= file */
+	uint64_t dev, ino; /* of the legacy file; 0: not known */
+	char *moved_from;  /* NULL, or a dir that may not be renamed yet */
+	bool dirty;	   /* for ledger_commit(): differs from the file */
 };
 
 struct ledger {
 	struct ledger_folder *folders;
 	size_t count;
+	/* What ledger_commit() knows about the file. */
+	bool whole;	 /* lines may be appended to it */
+	size_t appended; /* since it was last replaced */
 };
 
 /** ledger_parse - Return: 0; -EBADMSG (torn or foreign); -ENOMEM. @out is
@@ -54,6 +71,12 @@ MUST_CHECK int ledger_format(const struct ledger *l, char **out,
 MUST_CHECK int ledger_load(int dirfd, const char *name, struct ledger *out);
 /** ledger_save - replace file @name in @dirfd, durably */
 MUST_CHECK int ledger_save(int dirfd, const char *name, const struct ledger *l);
+/**
+ * ledger_commit - make the dirty lines durable
+ * Few are appended; for many, or when much was appended before, the file is
+ * replaced. Return: 0; -errno, and they are dirty still.
+ */
+MUST_CHECK int ledger_commit(int dirfd, const char *name, struct ledger *l);
 /** ledger_add - append a folder; strings are copied, all else is zero. The
  * pointer is valid until the next ledger_add. NULL when out of memory. */
 struct ledger_folder *ledger_add(struct ledger *l, const char *dir,

@@ -27,6 +27,9 @@ static void check_same(const struct ledger *l)
 		assert(again.folders[i].number == l->folders[i].number);
 		assert(again.folders[i].place == l->folders[i].place);
 		assert(again.folders[i].phase == l->folders[i].phase);
+		assert(again.folders[i].ino == l->folders[i].ino);
+		assert(!again.folders[i].moved_from ==
+		       !l->folders[i].moved_from);
 	}
 	assert(ledger_format(&again, &two, &two_len) == 0);
 	assert(one_len == two_len && memcmp(one, two, one_len) == 0);
@@ -47,7 +50,7 @@ static void check_text(const char *text, size_t len)
 		return;
 	}
 	for (i = 0; i < l.count; i++) {
-		assert(l.folders[i].number && l.folders[i].uidvalidity);
+		assert(l.folders[i].number);
 		assert(!*l.folders[i].dir || *l.folders[i].dir == '.');
 		assert(!strchr(l.folders[i].dir, '/'));
 	}
