@@ -213,6 +213,33 @@ int pattern_open(const struct pattern *p, const char *user, const char *sub,
 	return rc;
 }
 
+int pattern_open_home(const struct pattern *p, const char *user)
+{
+	char name[PATH_MAX];
+	int fd, rc;
+
+	if (!p->before || !*p->rest)
+		return -ENOENT;
+	if (!pattern_user_valid(user))
+		return -EINVAL;
+	rc = text_path(name, sizeof(name), "%s%s%s", p->before, user, p->after);
+	if (rc)
+		return rc;
+	fd = io_open_beneath(p->base_fd, name, O_PATH);
+	if (fd != -ELOOP || !is_admins(p))
+		return fd;
+	fd = openat(p->base_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+bool pattern_is_public(const struct pattern *p)
+{
+	struct stat st;
+
+	return p->before &&
+		(fstat(p->base_fd, &st) < 0 || st.st_mode & S_IWOTH);
+}
+
 int pattern_path(const struct pattern *p, const char *user, const char *sub,
 		 char *buf, size_t size)
 {

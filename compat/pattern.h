@@ -48,6 +48,17 @@ bool pattern_has_user(const struct pattern *p);
 MUST_CHECK int pattern_open(const struct pattern *p, const char *user,
 			    const char *sub, int flags);
 
+/**
+ * pattern_open_home - the directory that %u names, opened with O_PATH
+ * Return: a descriptor; -ENOENT also when there is no such directory in the
+ * pattern (no %u, or %u names the mailbox itself); as pattern_open().
+ */
+MUST_CHECK int pattern_open_home(const struct pattern *p, const char *user);
+
+/** pattern_is_public - whether everybody may make what %u names, so that its
+ * owner proves nothing (a spool of mode 1777) */
+bool pattern_is_public(const struct pattern *p);
+
 /** pattern_path - the path as people know it, for messages */
 MUST_CHECK int pattern_path(const struct pattern *p, const char *user,
 			    const char *sub, char *buf, size_t size);
