@@ -290,7 +290,8 @@ static int deliver(struct scanner *c, const struct mbx_record *r)
 	if (!r->date_ok)
 		damage_add(&s->damage, DAMAGE_DATE, off, m.uid,
 			   "unreadable date in the record of UID %u, shown as "
-			   "1970; UW cannot open this mailbox",
+			   "1970 if it never was another; UW cannot open this "
+			   "mailbox",
 			   m.uid);
 	return c->fn(&m, NULL, c->arg);
 }
@@ -460,13 +461,14 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
  * readable for those who have it open, as long as its octets are there. A
  * message whose UID was not yet assigned when it was indexed may have got it
  * since, and it is then the one that was predicted. Without a UID on disk no UW
- * session has written to the mailbox since, so nothing can have moved. */
+ * session has written to the mailbox since, so nothing can have moved. A date
+ * that cannot be read any more says nothing against it. */
 bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
 		    struct mbx_record *out)
 {
 	return mbx_record_parse(line, m->line, out, NULL) == 0 &&
 		out->line == m->line && out->size == m->size &&
-		out->date == m->date &&
+		(out->date == m->date || !out->date_ok) &&
 		(out->uid == m->uid_disk ||
 		 (m->uid_disk == 0 && out->uid == m->uid));
 }

@@ -123,6 +123,17 @@ static bool keeps_name(const struct job *j, const struct msg *old,
 		old->date == it->m.date && old->size == it->m.size;
 }
 
+/* One whose date has become unreadable keeps the date, which is part of its
+ * name. */
+static void keep_date(const struct job *j, const struct msg *old,
+		      struct item *it)
+{
+	if (it->m.date == 0 && j->scan.damage.kind != DAMAGE_NONE &&
+	    it->m.line != 0 && old->size == it->m.size &&
+	    !j->r->uidvalidity_changed)
+		it->m.date = old->date;
+}
+
 static int merge_both(struct job *j, const struct msg *old,
 		      const char *old_name, struct item *it)
 {
@@ -170,6 +181,7 @@ static int merge_row(struct job *j, const struct db_row *row, size_t *i)
 	if (!it || it->m.uid != uid)
 		return merge_missing(j, &old);
 	(*i)++;
+	keep_date(j, &old, it);
 	return merge_both(j, &old, name, it);
 }
 

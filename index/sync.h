@@ -30,7 +30,7 @@
  * messages. They are in the folder row's sums; the back end's look at their
  * place decides whether they can be read. Only another UIDVALIDITY makes it
  * another mailbox, without them. uidnext never goes down while UIDVALIDITY
- * stays.
+ * stays. A date that becomes unreadable (DAMAGE_DATE) stays what it was.
  *
  * Messages without a UID (Maildir: not yet in the uidlist) get no row; they
  * are counted as the folder's "unlisted". When their number changes, both

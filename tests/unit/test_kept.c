@@ -360,6 +360,34 @@ TEST(kept, a_maildir_keeps_nothing)
 	done(ix, &f);
 }
 
+TEST(kept, a_date_that_becomes_unreadable_is_remembered)
+{
+	struct sync_result r;
+	struct fake f;
+	struct index *ix = make(&f);
+	struct msg m;
+
+	for (unsigned i = 0; i < 2; i++) {
+		f.msgs[2].m.date = 0;
+		f.damage = (struct damage){ .kind = DAMAGE_NONE };
+		damage_add(&f.damage, DAMAGE_DATE, 1, 3, "a date");
+		fake_written(&f, true);
+		r = fake_sync(ix, 1, &f);
+		FAKE_EXPECT(&r, SYNC_FULL, "", 0, 0, 0, 0);
+		cr_assert_eq(index_by_uid(ix, 1, 3, &m), 0);
+		cr_assert_eq(m.date, 1400000003);
+		cr_assert_eq(folder(ix).damage.kind, DAMAGE_DATE);
+	}
+	/* Another size: another message. */
+	f.msgs[2].m.size--;
+	fake_written(&f, true);
+	r = fake_sync(ix, 1, &f);
+	FAKE_EXPECT(&r, SYNC_FULL, "c", 0, 0, 1, 0);
+	cr_assert_eq(index_by_uid(ix, 1, 3, &m), 0);
+	cr_assert_eq(m.date, 0);
+	done(ix, &f);
+}
+
 TEST(kept, nothing_is_put_before_them)
 {
 	struct fake f;
