@@ -352,12 +352,14 @@ static void header_damage(struct scan *s, const struct mbx_header *h)
 			   h->keyword_lines, h->keyword_hidden);
 }
 
-static int scan_header(struct mbx_box *b, struct scan *s, uint64_t size)
+/* For every slice: whoever had the lock before may have raised UIDLAST. */
+static int scan_header(struct scanner *c, uint64_t size)
 {
+	struct scan *s = c->scan;
 	uint8_t head[MBX_HEADER_SIZE];
 	struct mbx_fault fault = { .off = 0, .want = "" };
 	struct mbx_header h;
-	ssize_t n = io_read_at(b->fd, head, sizeof(head), 0);
+	ssize_t n = io_read_at(c->box->fd, head, sizeof(head), 0);
 	int ret;
 
 	if (n < 0)
@@ -372,9 +374,13 @@ static int scan_header(struct mbx_box *b, struct scan *s, uint64_t size)
 			   fault.want, (uintmax_t)fault.off);
 		return ret;
 	}
+	if (c->header_seen && h.uidvalidity != s->uidvalidity)
+		return -ESTALE;
 	s->uidvalidity = h.uidvalidity;
 	s->keywords = h.keywords;
-	header_damage(s, &h);
+	if (!c->header_seen)
+		header_damage(s, &h);
+	c->header_seen = true;
 	if (s->next.off < MBX_HEADER_SIZE)
 		s->next.off = MBX_HEADER_SIZE;
 	if (h.uidlast > s->next.uid_last)
@@ -387,7 +393,7 @@ static int scan_slice(struct scanner *c)
 {
 	struct scan *s = c->scan;
 	struct stat st;
-	int ret = 1;
+	int ret;
 
 	if (fstat(c->box->fd, &st) < 0)
 		return -errno;
@@ -395,11 +401,9 @@ static int scan_slice(struct scanner *c)
 		return 0; /* a mailbox about to be born */
 	if ((uint64_t)st.st_size < s->next.off)
 		return -ESTALE;
-	if (!c->header_seen)
-		ret = scan_header(c->box, s, (uint64_t)st.st_size);
+	ret = scan_header(c, (uint64_t)st.st_size);
 	if (ret < 0)
 		return ret;
-	c->header_seen = true;
 	/* What was read before this lock was taken may show old flags. */
 	c->window.len = 0;
 	ret = 1;

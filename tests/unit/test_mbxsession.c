@@ -61,6 +61,23 @@ TEST(mbxwrite, waiting_for_a_lock_ends)
 	end();
 }
 
+/* UW gives up when the lock file comes and goes too fast. */
+TEST(mbxwrite, between_two_operations_others_have_time)
+{
+	struct timespec from, to;
+
+	begin_two();
+	scan();
+	(void)clock_gettime(CLOCK_MONOTONIC, &from);
+	for (unsigned i = 0; i < 21; i++)
+		cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	(void)clock_gettime(CLOCK_MONOTONIC, &to);
+	cr_expect_geq((to.tv_sec - from.tv_sec) * 1000000 +
+			      (to.tv_nsec - from.tv_nsec) / 1000,
+		      40000);
+	end();
+}
+
 TEST(mbxwrite, a_file_that_was_replaced_is_stale)
 {
 	begin_two();
@@ -222,5 +239,64 @@ TEST(mbxwrite, sync_is_for_what_was_written)
 	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
 	cr_expect_eq(box->ops->sync(box), 0);
 	cr_expect_eq(box->ops->sync(box), 0);
+	end();
+}
+
+/* ---- scans in slices ----------------------------------------------------- */
+
+enum { MANY = 1500 }; /* more than are looked at under one lock */
+
+static int raise_uidlast(const struct msg *m, const char *name, void *arg)
+{
+	unsigned *count = arg;
+
+	(void)name;
+	if (++*count == 1) { /* as somebody does who appends meanwhile */
+		header(MANY + 7);
+		add(MANY + 7, MSG_OLD, "later");
+	}
+	return m->uid == 0 ? -EIO : 0;
+}
+
+TEST(mbxwrite, a_scan_knows_the_uidlast_of_what_came_meanwhile)
+{
+	struct scan s = { .uidnext = 0 };
+	unsigned count = 0;
+
+	begin();
+	header(MANY);
+	for (uint32_t uid = 1; uid <= MANY; uid++)
+		add(uid, MSG_OLD, "text");
+	open_box();
+	cr_assert_eq(box->ops->scan(box, &s, raise_uidlast, &count), 0);
+	cr_expect_eq(count, MANY + 1);
+	cr_expect_eq(s.damage.kind, DAMAGE_NONE, "%s", s.damage.text);
+	cr_expect_eq(s.uidnext, MANY + 8);
+	end();
+}
+
+static int reset_uidvalidity(const struct msg *m, const char *name, void *arg)
+{
+	unsigned *count = arg;
+
+	(void)m;
+	(void)name;
+	if (++*count == 1)
+		fixture_mbx_header(file(), 8, MANY, (char *)NULL);
+	return 0;
+}
+
+TEST(mbxwrite, a_scan_across_a_reset_of_uidvalidity_is_stale)
+{
+	struct scan s = { .uidnext = 0 };
+	unsigned count = 0;
+
+	begin();
+	header(MANY);
+	for (uint32_t uid = 1; uid <= MANY; uid++)
+		add(uid, MSG_OLD, "text");
+	open_box();
+	cr_expect_eq(box->ops->scan(box, &s, reset_uidvalidity, &count),
+		     -ESTALE);
 	end();
 }
