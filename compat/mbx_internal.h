@@ -81,8 +81,9 @@ struct mbx_box {
 	int write_fd;		     /* -1 until something is written */
 	struct mbx_session *session; /* NULL unless begun */
 	struct mbx_tail tail;
-	int64_t mark;  /* mtime given at the last change, seconds */
-	bool unsynced; /* something written is not yet durable */
+	int64_t mark;	/* mtime given at the last change, seconds */
+	int64_t let_go; /* when the locks were last given back, microseconds */
+	bool unsynced;	/* something written is not yet durable */
 };
 
 /* A piece of the file, so that short messages do not cost a read each. */

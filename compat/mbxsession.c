@@ -16,9 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "compat/io.h"
+
+enum { REST_US = 2000 };
 
 /* ---- sessions ------------------------------------------------------------ */
 
@@ -49,6 +52,29 @@ static int open_to_write(struct mbx_box *b)
 	return 0;
 }
 
+static int64_t monotonic_us(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/*
+ * Quirk: UW gives up, and a delivery fails or a session becomes read-only, if
+ * the lock file is there when it looks, gone when it opens it, and there again
+ * when it looks once more (src/osdep/unix/env_unix.c, lock_work()). Seen with
+ * strace when we took, removed and took the lock as fast as we could.
+ */
+static void rest(const struct mbx_box *b)
+{
+	int64_t left = b->let_go + REST_US - monotonic_us();
+	struct timespec ts = { .tv_nsec = left * 1000 };
+
+	if (left > 0 && left <= REST_US)
+		(void)nanosleep(&ts, NULL);
+}
+
 int mbx_begin(struct box *box)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
@@ -59,6 +85,7 @@ int mbx_begin(struct box *box)
 	assert(!b->session);
 	if (ret < 0)
 		return ret;
+	rest(b);
 	ret = mbx_share_begin(b);
 	if (ret < 0)
 		return ret;
@@ -97,9 +124,11 @@ void mbx_end(struct box *box)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
 
+	assert(b->session);
 	if (b->session->wrote)
 		set_times(b);
 	mbxlock_parse_release(&b->session->lock, &b->lock);
+	b->let_go = monotonic_us();
 	mbx_share_end(b);
 	free(b->session);
 	b->session = NULL;

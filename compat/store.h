@@ -179,7 +179,8 @@ struct store_ops {
 	 * begin - lock for several writes in a row; optional
 	 * MBX: every UW process and delivery agent waits until end(): a few
 	 * dozen changes or one append, then end(). Scanning is allowed. Not to
-	 * be nested.
+	 * be nested. Without it each operation waits two milliseconds after the
+	 * one before, for the sake of UW.
 	 * Return: 0; -EAGAIN; -ESTALE; -errno. end() only after 0.
 	 */
 	int (*begin)(struct box *b);
