@@ -13,7 +13,8 @@
  * "deliver" appends one message to HOME/NAME as dmail does. A session keeps
  * HOME/NAME open, as imapd does, and answers each line of its input with "ok"
  * or "no" and the number of messages: ping, set SEQUENCE FLAGS, clear SEQUENCE
- * FLAGS, expunge, append, die (without a close), quit.
+ * FLAGS, expunge, append, show, die (without a close), quit. "show" adds what
+ * the session believes, UID:FLAGS:KEYWORD%KEYWORD for each message.
  */
 #include <errno.h>
 #include <grp.h>
@@ -411,6 +412,24 @@ static void deliver(const char *box)
 	    sample(text, sizeof(text), n));
 }
 
+static void show(MAILSTREAM *s)
+{
+	for (unsigned long n = 1; n <= s->nmsgs; n++) {
+		MESSAGECACHE *elt = mail_elt(s, n);
+		const char *between = "";
+
+		printf(" %lu:%s%s%s%s%s:", mail_uid(s, n),
+		       elt->draft ? "D" : "", elt->flagged ? "F" : "",
+		       elt->answered ? "R" : "", elt->seen ? "S" : "",
+		       elt->deleted ? "T" : "");
+		for (int i = 0; i < NUSERFLAGS; i++)
+			if (elt->user_flags >> i & 1 && s->user_flags[i]) {
+				printf("%s%s", between, s->user_flags[i]);
+				between = "%";
+			}
+	}
+}
+
 static int command(MAILSTREAM *s, const char *box, char *line)
 {
 	char *verb = strtok(line, " \n"), *seq = strtok(NULL, " \n");
@@ -429,11 +448,14 @@ static int command(MAILSTREAM *s, const char *box, char *line)
 		mail_expunge(s);
 	else if (!strcmp(verb, "append"))
 		deliver(box);
-	else if (strcmp(verb, "ping"))
+	else if (strcmp(verb, "ping") && strcmp(verb, "show"))
 		cc_errors++;
 	if (!mail_ping(s))
 		cc_errors++;
-	printf("%s %lu\n", cc_errors == before ? "ok" : "no", s->nmsgs);
+	printf("%s %lu", cc_errors == before ? "ok" : "no", s->nmsgs);
+	if (!strcmp(verb, "show"))
+		show(s);
+	putchar('\n');
 	fflush(stdout);
 	return 1;
 }
