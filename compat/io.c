@@ -80,10 +80,11 @@ static int openat2_retry(int dirfd, const char *path, struct open_how *how)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int io_open_beneath(int dirfd, const char *path, int flags)
+static int open_resolved(int dirfd, const char *path, int flags,
+			 unsigned long long resolve)
 {
 	struct open_how how = {
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+		.resolve = resolve | RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
 			RESOLVE_NO_MAGICLINKS,
 	};
 	int fd;
@@ -112,6 +113,16 @@ int io_open_beneath(int dirfd, const char *path, int flags)
 		fd = openat2_retry(dirfd, path, &how);
 	}
 	return fd;
+}
+
+int io_open_beneath(int dirfd, const char *path, int flags)
+{
+	return open_resolved(dirfd, path, flags, 0);
+}
+
+int io_open_within(int dirfd, const char *path, int flags)
+{
+	return open_resolved(dirfd, path, flags, RESOLVE_NO_XDEV);
 }
 
 ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off)
@@ -329,6 +340,8 @@ int io_mkdir(int dirfd, const char *name, mode_t mode, uid_t uid, gid_t gid)
 	io_step("mkdir");
 	if (other && can_write(dirfd, uid)) {
 		was = identity_enter(uid, gid);
+		if (was.err)
+			return was.err;
 		rc = mkdirat(dirfd, name, mode) == 0 ? 0 : -errno;
 		identity_leave(was);
 		return rc;

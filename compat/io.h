@@ -29,6 +29,10 @@
  */
 MUST_CHECK int io_open_beneath(int dirfd, const char *path, int flags);
 
+/** io_open_within - the same on the mount that @dirfd lies on; a path onto
+ * another one, be it of the same filesystem, gives -EXDEV */
+MUST_CHECK int io_open_within(int dirfd, const char *path, int flags);
+
 /** io_read_at - pread() until @len octets or the end of the file; restarted
  * after signals. Return: octets; -errno. */
 MUST_CHECK ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off);
