@@ -8,7 +8,8 @@
 
 /**
  * mountpoint_check - is the mountpoint an empty directory, free of a dead
- * mount, apart from store and index, and is there a /dev/fuse?
+ * mount, neither above nor below anything that the daemon reads or writes, and
+ * is there a /dev/fuse?
  *
  * Return: 0; -errno, and an error was logged that says what to do.
  */
