@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "compat/text.h"
+#include "fs/fuseopts.h"
 
 enum { LOCK_MS_DEFAULT = 10000, LOCK_S_MAX = 3600 };
 
@@ -259,58 +260,20 @@ static const struct {
 
 /* ---- -o lists ------------------------------------------------------------ */
 
-/* mount(8) and fstab add these; they mean nothing to us or to libfuse. */
-static bool is_noise(const char *word)
+static int fuse_option(struct parser *p, const char *word)
 {
-	static const char *const noise[] = { "defaults", "_netdev", "nofail",
-					     "auto",	 "noauto",  "rw",
-					     "user",	 "nouser",  "users" };
-
-	for (size_t i = 0; i < ARRAY_LEN(noise); i++)
-		if (strcmp(word, noise[i]) == 0)
-			return true;
-	return strncmp(word, "x-", 2) == 0;
-}
-
-/* libfuse 3.14 takes unknown options in silence, so the known ones are named
- * here and everything else is an error. */
-static bool is_fuse(const char *word)
-{
-	static const char *const known[] = {
-		"ro",	      "suid",	     "nosuid",
-		"dev",	      "nodev",	     "exec",
-		"noexec",     "async",	     "sync",
-		"dirsync",    "atime",	     "noatime",
-		"nodiratime", "relatime",    "allow_root",
-		"debug",      "allow_other", "default_permissions",
-	};
-	static const char *const valued[] = { "fsname=", "subtype=",
-					      "max_read=", "context=" };
-
-	for (size_t i = 0; i < ARRAY_LEN(known); i++)
-		if (strcmp(word, known[i]) == 0)
-			return true;
-	for (size_t i = 0; i < ARRAY_LEN(valued); i++)
-		if (strncmp(word, valued[i], strlen(valued[i])) == 0)
-			return true;
-	return false;
-}
-
-static int pass_to_fuse(struct parser *p, const char *word)
-{
-	struct options *o = p->out;
-	char *all;
-
 	/* They are always set as they must be; see docs/DESIGN.md. */
 	if (strcmp(word, "allow_other") == 0 ||
 	    strcmp(word, "default_permissions") == 0)
 		return 0;
-	if (asprintf(&all, "%s%s%s", o->fuse_opts ? o->fuse_opts : "",
-		     o->fuse_opts ? "," : "", word) < 0)
-		return fail(p, -ENOMEM, "out of memory");
-	free(o->fuse_opts);
-	o->fuse_opts = all;
-	return 0;
+	/* libfuse refuses it beside allow_other, which root's mounts need. */
+	if (strcmp(word, "allow_root") == 0 && geteuid() == 0)
+		return fail(p, -EINVAL,
+			    "-o allow_root: what root mounts is for all "
+			    "users, each with his own rights; leave it out");
+	return fuseopts_append(&p->out->fuse_opts, word) < 0
+		? fail(p, -ENOMEM, "out of memory")
+		: 0;
 }
 
 static int one_option(struct parser *p, char *word)
@@ -331,14 +294,14 @@ static int one_option(struct parser *p, char *word)
 		p->out->readdirplus = true;
 		return 0;
 	}
-	if (is_noise(word) || *word == '\0')
+	if (fuseopts_is_noise(word) || *word == '\0')
 		return 0;
 	if (strcmp(word, "auto_unmount") == 0)
 		return fail(p, -EINVAL,
 			    "-o auto_unmount is refused: after a crash the "
 			    "mountpoint would look like an empty mail store");
-	if (is_fuse(word))
-		return pass_to_fuse(p, word);
+	if (fuseopts_is_known(word))
+		return fuse_option(p, word);
 	return fail(p, -EINVAL, "unknown option -o %s; see janusmaild --help",
 		    word);
 }
