@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,17 +169,28 @@ static int distrust(int dirfd, const char *dir)
 	return remove_db(dirfd);
 }
 
+static int refuse_shared(int dirfd, const char *dir)
+{
+	char who[PATH_MAX];
+
+	log_err("index: %s: in use by %s: umount it, or choose another index=",
+		dir, owner_signed(dirfd, who, sizeof(who)));
+	return -EBUSY;
+}
+
 static int own(struct index *ix, int dirfd, const char *dir)
 {
 	int err = owner_take(dirfd, &ix->owner);
 
 	if (err == -EBUSY)
-		return refuse(dir, "in use by another process", err);
+		return refuse_shared(dirfd, dir);
 	/* The mark comes after: it would vouch for a file that stayed. */
 	if (!err && !owner_sound(ix->owner, ix->boot))
 		err = distrust(dirfd, dir);
 	if (!err)
 		err = owner_mark(ix->owner, OWNER_OPEN, ix->boot);
+	if (!err)
+		owner_sign(ix->owner, NULL);
 	return err ? refuse(dir, strerrordesc_np(-err), err) : 0;
 }
 
@@ -236,6 +248,12 @@ void index_close(struct index *ix)
 		log_warn("index: cannot be marked as closed");
 	base_auto_close(&ix->owner);
 	free(ix);
+}
+
+void index_sign(struct index *ix, const char *mountpoint)
+{
+	if (ix->owner >= 0)
+		owner_sign(ix->owner, mountpoint);
 }
 
 int index_flush(struct index *ix)

@@ -63,11 +63,14 @@ struct index_folder {
  *	existing index of this format (else -ENOENT, -EUCLEAN), takes no owner
  *	lock. Not in the process that owns it: LMDB opens a file only once
  *
- * Return: 0; -EBUSY when another process owns it; -ENOTSUP on a network
- * filesystem; -EACCES when the directory is not ours alone (owner, mode
- * beyond 0700); -errno. The reason is logged.
+ * Return: 0; -EBUSY when another process owns it (the log says which, see
+ * index_sign()); -ENOTSUP on a network filesystem; -EACCES when the directory
+ * is not ours alone (owner, mode beyond 0700); -errno. The reason is logged.
  */
 MUST_CHECK int index_open(const char *dir, bool readonly, struct index **out);
+/** index_sign - tell whoever finds the index in use what @mountpoint it serves
+ */
+void index_sign(struct index *ix, const char *mountpoint);
 /** index_close - put everything on the disk and close; NULL is fine */
 void index_close(struct index *ix);
 /** index_flush - wait until all changes before lie on the disk

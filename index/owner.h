@@ -2,10 +2,14 @@
  * owner.h - who has the index open, and whether its file can be trusted.
  *
  * The file "owner" in the index's directory is flock()ed by the process that
- * has the index open. Its text is one line, a mark and a boot id:
+ * has the index open. Its first line is a mark and a boot id:
  *
  *	open  01234567-89ab-cdef-0123-456789abcdef
  *	clean 01234567-89ab-cdef-0123-456789abcdef
+ *
+ * While it is open a second line says, for people, who has it:
+ *
+ *	process 4711, mounted on /srv/mail
  *
  * What was committed lies in the kernel first and on the disk some time later
  * (db.h). So the file can be trusted when it was closed cleanly, or when the
@@ -15,6 +19,7 @@
  *	owner_take(dirfd, &fd)
  *	owner_sound(fd, boot)			no: remove the files
  *	owner_mark(fd, OWNER_OPEN, boot)	before LMDB writes anything
+ *	owner_sign(fd, "/srv/mail")
  *	...
  *	owner_mark(fd, OWNER_CLEAN, boot)	after all lies on the disk
  *	close(fd)
@@ -43,5 +48,14 @@ MUST_CHECK int owner_take(int dirfd, int *fd_out);
  * without a mark. @fd: needs no lock; @boot: the id of the kernel that runs */
 bool owner_sound(int fd, const char *boot);
 
-/** owner_mark - write the mark; it is on the disk at return */
+/** owner_mark - write the mark, and nothing behind it; it is on the disk at
+ * return */
 MUST_CHECK int owner_mark(int fd, enum owner_mark mark, const char *boot);
+
+/** owner_sign - write the second line: this process, and @mountpoint unless
+ * that is NULL. It is for people: one that cannot be written is no failure */
+void owner_sign(int fd, const char *mountpoint);
+
+/** owner_signed - the second line as one printable line
+ * Return: @out; "another process" when nobody has signed. */
+const char *owner_signed(int dirfd, char *out, size_t size);
