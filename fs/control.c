@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct control {
 	struct sockaddr_un addr;
 	int sock;
 	int stop; /* an eventfd */
+	atomic_bool stopping;
 	pthread_t thread;
 };
 
@@ -93,7 +95,8 @@ static bool is_allowed(int fd)
 		(cred.uid == 0 || cred.uid == geteuid());
 }
 
-static json_t *answer(struct fs *fs, const char *line, size_t len)
+/* NULL when the daemon is to end. */
+static json_t *answer(const struct control *c, const char *line, size_t len)
 {
 	json_t *request = json_loadb(line, len, 0, NULL);
 	const char *command =
@@ -104,7 +107,7 @@ static json_t *answer(struct fs *fs, const char *line, size_t len)
 		reply = json_pack("{s:s}", "error",
 				  "not a request: {\"command\": ...} expected");
 	else if (strcmp(command, "status") == 0)
-		reply = status_json(fs);
+		reply = status_json(c->fs, &c->stopping);
 	else
 		reply = json_pack("{s:s}", "error", "unknown command");
 	json_decref(request);
@@ -123,7 +126,7 @@ static void serve(const struct control *c, int fd)
 	len = read_line(c, fd, line, REQUEST_MAX);
 	if (len < 0)
 		return;
-	reply = answer(c->fs, line, (size_t)len);
+	reply = answer(c, line, (size_t)len);
 	text = json_dumps(reply, JSON_COMPACT);
 	json_decref(reply);
 	if (!text)
@@ -207,6 +210,7 @@ void control_stop(struct control *c)
 {
 	if (!c)
 		return;
+	atomic_store(&c->stopping, true);
 	(void)eventfd_write(c->stop, 1);
 	(void)pthread_join(c->thread, NULL);
 	(void)unlink(c->addr.sun_path);

@@ -208,59 +208,76 @@ static json_t *not_served_json(const struct user *u)
 	return list;
 }
 
-static json_t *user_json(struct user *u)
+struct gather {
+	struct fs *fs;
+	const atomic_bool *stop;
+	json_t *users;
+};
+
+static json_t *folders_json(const struct gather *g, struct user *u,
+			    struct folder *const *folders, size_t count)
 {
-	json_t *list = json_array(), *skipped;
-	struct folder **folders;
+	json_t *list = json_array();
+
+	/* A folder's lock is taken before its user's, never after. */
+	for (size_t i = 0; i < count && !atomic_load(g->stop); i++)
+		(void)json_array_append_new(list, folder_json(folders[i]));
+	if (!atomic_load(g->stop))
+		add_natives(u, list);
+	return list;
+}
+
+static json_t *user_json(const struct gather *g, struct user *u)
+{
+	AUTO_FREE struct folder **folders = NULL;
+	json_t *skipped;
 	size_t count;
 
 	(void)pthread_mutex_lock(&u->lock);
-	count = u->count;
-	folders = calloc(count + 1, sizeof(struct folder *));
-	if (folders && count > 0)
+	folders = calloc(u->count + 1, sizeof(struct folder *));
+	count = folders ? u->count : 0;
+	if (count > 0)
 		memcpy(folders, u->folders, count * sizeof(struct folder *));
 	skipped = not_served_json(u);
 	(void)pthread_mutex_unlock(&u->lock);
-	/* A folder's lock is taken before its user's, never after. */
-	for (size_t i = 0; folders && i < count; i++)
-		(void)json_array_append_new(list, folder_json(folders[i]));
-	free(folders);
-	add_natives(u, list);
-	return json_pack("{s:o, s:I, s:I, s:o, s:o}", "name",
-			 name_json(u->name), "uid", (json_int_t)u->uid, "gid",
-			 (json_int_t)u->gid, "folders", list, "not_served",
-			 skipped);
+	return json_pack("{s:o, s:b, s:I, s:I, s:o, s:o}", "name",
+			 name_json(u->name), "attached", 1, "uid",
+			 (json_int_t)u->uid, "gid", (json_int_t)u->gid,
+			 "folders", folders_json(g, u, folders, count),
+			 "not_served", skipped);
 }
-
-struct gather {
-	struct fs *fs;
-	json_t *users;
-};
 
 static int add_user(const char *name, void *arg)
 {
 	const struct gather *g = arg;
-	struct user *u;
+	struct user *u = user_attached(g->fs, name);
 	json_t *j;
 
-	if (user_find(g->fs, name, &u) == 0)
-		j = user_json(u);
+	if (atomic_load(g->stop))
+		return -ECANCELED;
+	if (u)
+		j = user_json(g, u);
 	else
-		j = json_pack("{s:o, s:s}", "name", name_json(name), "error",
-			      "cannot be shown; the log says why");
+		j = json_pack("{s:o, s:b, s:[], s:[]}", "name", name_json(name),
+			      "attached", 0, "folders", "not_served");
 	return json_array_append_new(g->users, j) < 0 ? -ENOMEM : 0;
 }
 
-json_t *status_json(struct fs *fs)
+json_t *status_json(struct fs *fs, const atomic_bool *stop)
 {
-	struct gather g = { .fs = fs, .users = json_array() };
+	struct gather g = { .fs = fs, .stop = stop, .users = json_array() };
 	int ret = user_each_name(fs, add_user, &g);
-	json_t *j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "schema",
-			      SCHEMA, "version", JANUSMAIL_VERSION,
-			      "mountpoint", name_json(fs->opt->mountpoint),
-			      "store", name_json(fs->opt->store), "index",
-			      name_json(fs->opt->index), "users", g.users);
+	json_t *j;
 
+	if (atomic_load(stop)) {
+		json_decref(g.users);
+		return NULL;
+	}
+	j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "schema", SCHEMA,
+		      "version", JANUSMAIL_VERSION, "mountpoint",
+		      name_json(fs->opt->mountpoint), "store",
+		      name_json(fs->opt->store), "index",
+		      name_json(fs->opt->index), "users", g.users);
 	if (ret < 0)
 		(void)json_object_set_new(j, "error",
 					  json_string(strerrordesc_np(-ret)));
