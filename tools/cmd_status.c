@@ -40,8 +40,8 @@ static json_t *ask(int fd, const char *request)
 		return NULL;
 	reply = json_loadfd(fd, JSON_DISABLE_EOF_CHECK, &err);
 	if (!reply)
-		log_err("status: the daemon's answer is not JSON: %s",
-			err.text);
+		log_err("status: the daemon's answer is not JSON at octet %d",
+			err.position);
 	return reply;
 }
 
@@ -57,6 +57,42 @@ static const char *text(const json_t *o, const char *key)
 static json_int_t number(const json_t *o, const char *key)
 {
 	return json_integer_value(json_object_get(o, key));
+}
+
+/* Users choose names, and what a terminal takes for a command must not reach
+ * it. What people write stays as it is: blanks, quotes, backslashes. */
+static char *printable(const char *s)
+{
+	static const char as_it_is[] = " \"\\";
+	char *out = malloc(4 * strlen(s) + 1), *to = out;
+
+	if (!out)
+		return NULL;
+	*to = '\0';
+	while (*s) {
+		size_t len = strcspn(s, as_it_is);
+
+		(void)text_escape(s, len, to, 4 * len + 1);
+		to += strlen(to);
+		s += len;
+		for (; *s && strchr(as_it_is, *s); s++)
+			*to++ = *s;
+		*to = '\0';
+	}
+	return out;
+}
+
+static void print_word(const char *before, const char *s, const char *after)
+{
+	AUTO_FREE char *word = printable(s);
+
+	(void)printf("%s%s%s", before, word ? word : "", after);
+}
+
+static void print_text(const char *before, const json_t *o, const char *key,
+		       const char *after)
+{
+	print_word(before, text(o, key), after);
 }
 
 /* "1180 in MBX", "24 in store", "1180 in MBX + 24 in store" */
@@ -78,32 +114,40 @@ static void print_counts(const json_t *folder)
 		(void)printf(" + %lld in store", (long long)in_store);
 }
 
+static void print_damage(const json_t *damage, const json_t *legacy)
+{
+	print_text("      damage (", damage, "kind", ")");
+	(void)printf(" at offset %lld", (long long)number(damage, "offset"));
+	print_text(": ", damage, "text", "\n");
+	print_text("      in ", legacy, "path", "\n");
+}
+
 static void print_folder(const json_t *folder)
 {
 	const json_t *legacy = json_object_get(folder, "legacy");
 	const json_t *damage = json_object_get(folder, "damage");
+	AUTO_FREE char *name = printable(text(folder, "name"));
+	AUTO_FREE char *phase = printable(text(folder, "phase"));
+	AUTO_FREE char *state = printable(text(folder, "state"));
 	json_t *word;
 	size_t i;
 
-	(void)printf("  %-30s %-7s %-10s ", text(folder, "name"),
-		     text(folder, "phase"), text(folder, "state"));
+	(void)printf("  %-30s %-7s %-10s ", name ? name : "",
+		     phase ? phase : "", state ? state : "");
 	print_counts(folder);
 	(void)printf("\n");
 	if (json_is_true(json_object_get(folder, "renamed")))
-		(void)printf("      renamed: the mailbox is called %s\n",
-			     text(legacy, "name"));
+		print_text("      renamed: the mailbox is called ", legacy,
+			   "name", "\n");
 	json_array_foreach(json_object_get(legacy, "keywords_not_shown"), i,
 			   word)
 	{
-		(void)printf("      keyword only in the MBX: %s\n",
-			     json_string_value(word));
+		if (json_is_string(word))
+			print_word("      keyword only in the MBX: ",
+				   json_string_value(word), "\n");
 	}
 	if (damage)
-		(void)printf("      damage (%s) at offset %lld: %s\n"
-			     "      in %s\n",
-			     text(damage, "kind"),
-			     (long long)number(damage, "offset"),
-			     text(damage, "text"), text(legacy, "path"));
+		print_damage(damage, legacy);
 }
 
 static void print_user(const json_t *user)
@@ -111,20 +155,25 @@ static void print_user(const json_t *user)
 	size_t i;
 	json_t *item;
 
-	if (*text(user, "name"))
-		(void)printf("user %s (%lld:%lld)\n", text(user, "name"),
-			     (long long)number(user, "uid"),
+	if (json_is_false(json_object_get(user, "attached"))) {
+		print_text("user ", user, "name", ": not looked at yet\n");
+		return;
+	}
+	if (*text(user, "name")) {
+		print_text("user ", user, "name", "");
+		(void)printf(" (%lld:%lld)\n", (long long)number(user, "uid"),
 			     (long long)number(user, "gid"));
+	}
 	if (json_object_get(user, "error"))
-		(void)printf("  %s\n", text(user, "error"));
+		print_text("  ", user, "error", "\n");
 	json_array_foreach(json_object_get(user, "folders"), i, item)
 	{
 		print_folder(item);
 	}
 	json_array_foreach(json_object_get(user, "not_served"), i, item)
 	{
-		(void)printf("  not shown: %s: %s\n", text(item, "path"),
-			     text(item, "why"));
+		print_text("  not shown: ", item, "path", ": ");
+		print_text("", item, "why", "\n");
 	}
 }
 
@@ -133,9 +182,9 @@ static void print_all(const json_t *status)
 	size_t i;
 	json_t *user;
 
-	(void)printf("mountpoint %s\nstore      %s\nindex      %s\n",
-		     text(status, "mountpoint"), text(status, "store"),
-		     text(status, "index"));
+	print_text("mountpoint ", status, "mountpoint", "\n");
+	print_text("store      ", status, "store", "\n");
+	print_text("index      ", status, "index", "\n");
 	json_array_foreach(json_object_get(status, "users"), i, user)
 	{
 		print_user(user);
@@ -168,7 +217,9 @@ static int show(const char *mountpoint, const struct mounted *m, bool as_json)
 	else
 		print_all(reply);
 	if (json_object_get(reply, "error")) {
-		log_err("status: %s", text(reply, "error"));
+		AUTO_FREE char *why = printable(text(reply, "error"));
+
+		log_err("status: %s", why ? why : "");
 		code = EX_UNAVAILABLE;
 	}
 	json_decref(reply);
