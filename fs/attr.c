@@ -4,18 +4,18 @@
 #include <stdio.h>
 
 #include "fs/user.h"
-#include "index/index.h"
 
 enum { ROOT_INO = 1, BLOCK = 4096, SECTOR = 512 };
 
-void attr_message(struct stat *st, struct folder *f, const struct msg *m)
+void attr_message(struct stat *st, const struct user *u, uint64_t ino,
+		  const struct msg *m)
 {
 	*st = (struct stat){
-		.st_ino = index_ino(folder_id(f).number, m->uid),
+		.st_ino = ino,
 		.st_mode = S_IFREG | 0600,
 		.st_nlink = 1,
-		.st_uid = f->user->uid,
-		.st_gid = f->user->gid,
+		.st_uid = u->uid,
+		.st_gid = u->gid,
 		.st_size = (off_t)m->size,
 		.st_blksize = BLOCK,
 		.st_blocks = (blkcnt_t)((m->size + SECTOR - 1) / SECTOR),
@@ -27,8 +27,10 @@ void attr_message(struct stat *st, struct folder *f, const struct msg *m)
 
 void attr_adjust(struct stat *st, const struct node *n)
 {
+	enum node_kind kind = n->kind;
+
 	if (n->folder &&
-	    (n->kind == NODE_CUR || n->kind == NODE_NEW || n->kind == NODE_TMP))
+	    (kind == NODE_CUR || kind == NODE_NEW || kind == NODE_TMP))
 		st->st_mode = S_IFDIR | 0500;
 }
 

@@ -3,16 +3,20 @@
  */
 #pragma once
 
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "compat/base.h"
 #include "compat/msg.h"
-#include "fs/folder.h"
 #include "fs/fs.h"
 #include "fs/node.h"
 
-/** attr_message - of a message in an MBX: 0600, the user's, mtime = date */
-void attr_message(struct stat *st, struct folder *f, const struct msg *m);
+struct user;
+
+/** attr_message - of a message in an MBX: 0600, the user's, mtime = date
+ * @ino: its number (index_ino) */
+void attr_message(struct stat *st, const struct user *u, uint64_t ino,
+		  const struct msg *m);
 /** attr_adjust - what differs from the real directory: cur/, new/ and tmp/ of
  * a legacy folder are 0500, so that Dovecot opens the folder read-only */
 void attr_adjust(struct stat *st, const struct node *n);

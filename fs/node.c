@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -127,6 +128,14 @@ struct node *node_get(struct nodes *t, uint64_t ino)
 	return n;
 }
 
+/* A folder may have been found since this was last seen. */
+static void set_role(struct node *n, const struct node_role *role)
+{
+	atomic_store(&n->kind, role->kind);
+	atomic_store(&n->user, role->user);
+	atomic_store(&n->folder, role->folder);
+}
+
 int node_take(struct nodes *t, int fd, const struct stat *st,
 	      const struct node_role *role, struct node **out)
 {
@@ -136,12 +145,8 @@ int node_take(struct nodes *t, int fd, const struct stat *st,
 	n = *find(t, st->st_ino);
 	if (n) {
 		n->lookups++;
-		/* A folder may have been found since this was last seen. */
-		if (n->ino != ROOT_INO) {
-			n->kind = role->kind;
-			n->user = role->user;
-			n->folder = role->folder;
-		}
+		if (n->ino != ROOT_INO)
+			set_role(n, role);
 		base_auto_close(&fd);
 	} else {
 		n = insert(t, st->st_ino, fd, role);

@@ -30,19 +30,25 @@ enum node_kind {
 	NODE_PLAIN, /* everything else */
 };
 
+/*
+ * What a node is can change while requests look at it: a folder is found, a
+ * directory gets another name. So each of the three is read once where two
+ * answers must agree.
+ */
 struct node {
 	uint64_t ino;
 	int fd; /* O_PATH; -1 for NODE_USERS */
-	enum node_kind kind;
-	struct user *user;     /* whose tree; NULL for NODE_USERS */
-	struct folder *folder; /* the legacy folder this is part of, or NULL */
+	_Atomic enum node_kind kind;
+	struct user *_Atomic user; /* whose tree; NULL for NODE_USERS */
+	/* the legacy folder this is part of, or NULL */
+	struct folder *_Atomic folder;
 	uint64_t lookups;
 	struct node *next;
 };
 
 struct nodes;
 
-/* What a node is to be when it is new. */
+/* What a node is. */
 struct node_role {
 	enum node_kind kind;
 	struct user *user;

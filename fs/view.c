@@ -32,11 +32,6 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 		strcmp(name, FS_STATE_SINGLE) == 0;
 }
 
-static bool is_messages(const struct node *n)
-{
-	return (n->kind == NODE_CUR || n->kind == NODE_NEW) && n->folder;
-}
-
 static struct node_role role_in(const struct node *parent, const char *name,
 				const struct stat *st)
 {
@@ -64,9 +59,12 @@ static struct node_role role_in(const struct node *parent, const char *name,
 	return role;
 }
 
-static bool is_watched(enum node_kind kind, const struct folder *f)
+/* The folder whose messages lie in this directory; NULL if there is none. */
+static struct folder *messages_of(const struct node *n)
 {
-	return f && (kind == NODE_CUR || kind == NODE_NEW);
+	enum node_kind kind = n->kind;
+
+	return kind == NODE_CUR || kind == NODE_NEW ? n->folder : NULL;
 }
 
 /* The control files that follow what UW does (seed.h). */
@@ -81,8 +79,7 @@ static bool is_fleeting(const struct node *parent, const char *name)
 static void fill(struct view_entry *out, const struct stat *st,
 		 const struct node *n)
 {
-	*out = (struct view_entry){ .st = *st,
-				    .watched = is_watched(n->kind, n->folder) };
+	*out = (struct view_entry){ .st = *st, .watched = messages_of(n) };
 	attr_adjust(&out->st, n);
 }
 
@@ -157,38 +154,44 @@ static int lookup_real(struct fs *fs, struct node *parent, const char *name,
 	return fd < 0 ? -errno : enter(fs, parent, name, fd, out);
 }
 
-static int lookup_message(struct fs *fs, struct node *parent, const char *name,
-			  struct view_entry *out)
+static int lookup_message(struct fs *fs, struct node *parent, struct folder *f,
+			  const char *name, struct view_entry *out)
 {
-	struct folder *f = parent->folder;
+	bool in_new = parent->kind == NODE_NEW;
+	uint32_t number;
 	struct msg m;
 	int ret;
 
 	/* What is known stays reachable while the MBX is locked. */
 	if (folder_ready(f) < 0)
-		log_trace(LOG_VIEW, "folder %u: not up to date", folder_id(f).number);
-	ret = folder_by_name(f, parent->kind == NODE_NEW, name, &m);
+		log_trace(LOG_VIEW, "folder %u: not up to date",
+			  folder_id(f).number);
+	do {
+		number = folder_id(f).number;
+		ret = folder_by_name(f, in_new, name, &m);
+		/* Else UW reset UIDVALIDITY between the two. */
+	} while (number != folder_id(f).number);
 	if (ret == -ENOENT)
 		return lookup_real(fs, parent, name, out);
 	if (ret < 0)
 		return ret;
 	*out = (struct view_entry){ .message = true };
-	attr_message(&out->st, f, &m);
+	attr_message(&out->st, f->user, index_ino(number, m.uid), &m);
 	return 0;
 }
 
 int view_lookup(struct fs *fs, struct node *parent, const char *name,
 		struct view_entry *out)
 {
-	struct folder *f;
+	struct folder *f = messages_of(parent);
 	int ret;
 
 	if (parent->kind == NODE_USERS)
 		return lookup_user(fs, name, out);
 	if (view_is_hidden(fs, parent, name))
 		return -ENOENT;
-	if (is_messages(parent))
-		return lookup_message(fs, parent, name, out);
+	if (f)
+		return lookup_message(fs, parent, f, name, out);
 	f = parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER
 		? view_folder(parent)
 		: NULL;
@@ -219,12 +222,13 @@ static int stat_message(struct fs *fs, uint64_t ino, struct view_entry *out)
 	if (!f)
 		return -ESTALE;
 	*out = (struct view_entry){ .message = true };
-	attr_message(&out->st, f, &m);
+	attr_message(&out->st, f->user, ino, &m);
 	return 0;
 }
 
 int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 {
+	struct folder *f;
 	struct node *n;
 	struct stat st;
 
@@ -238,7 +242,8 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 		return attr_users(&out->st, fs);
 	}
 	/* Whatever is wrong is logged, and said again at opendir. */
-	if (is_watched(n->kind, n->folder) && folder_ready(n->folder) < 0)
+	f = messages_of(n);
+	if (f && folder_ready(f) < 0)
 		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
 	if (fstat(n->fd, &st) < 0)
 		return -errno;
