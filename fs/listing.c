@@ -93,13 +93,12 @@ static mode_t type_of(int dirfd, const struct dirent *de)
 	return st.st_mode & S_IFMT;
 }
 
-static int add_real(struct fs *fs, struct node *dir, struct listing *l)
+/* @f: whose messages lie there as well; NULL if there is none */
+static int add_real(struct fs *fs, struct node *dir, struct folder *f,
+		    struct listing *l)
 {
 	int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct folder *f = dir->kind == NODE_CUR || dir->kind == NODE_NEW
-		? dir->folder
-		: NULL;
 	const struct dirent *de;
 	int ret = d ? 0 : -errno;
 
@@ -140,10 +139,9 @@ static int add_message(const struct msg *m, const char *name, void *arg)
 	return add(g->listing, file, index_ino(g->id.number, m->uid), S_IFREG);
 }
 
-static int add_messages(struct node *dir, struct listing *l)
+static int add_messages(struct folder *f, bool in_new, struct listing *l)
 {
-	struct folder *f = dir->folder;
-	struct gather g = { .listing = l, .in_new = dir->kind == NODE_NEW };
+	struct gather g = { .listing = l, .in_new = in_new };
 	size_t count = l->count, text_len = l->text_len;
 	int ret = folder_ready(f);
 
@@ -161,11 +159,59 @@ static int add_messages(struct node *dir, struct listing *l)
 
 /* ---- users --------------------------------------------------------------- */
 
+struct user_names {
+	struct fs *fs;
+	struct listing *listing;
+};
+
+/*
+ * The number of a user's tree, which need not be there before he is first
+ * looked up: then one of no real file and no message, and his alone as far as
+ * 62 bits go. FNV-1a.
+ */
+static uint64_t user_ino(const struct fs *fs, const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325;
+	struct stat st;
+
+	if (fstatat(fs->store_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return st.st_ino;
+	for (const char *p = name; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 0x100000001b3;
+	return (hash & ~(3ULL << 62)) | 1ULL << 62;
+}
+
 static int add_user(const char *name, void *arg)
 {
-	/* The number is not known before the user's tree is there; any but
-	 * 0 will do, and a lookup gives the right one. */
-	return add(arg, name, UINT32_MAX, S_IFDIR);
+	const struct user_names *n = arg;
+
+	return add(n->listing, name, user_ino(n->fs, name), S_IFDIR);
+}
+
+static int add_users(struct fs *fs, struct listing *l)
+{
+	struct user_names n = { .fs = fs, .listing = l };
+
+	return user_each_name(fs, add_user, &n);
+}
+
+static int add_all(struct fs *fs, struct node *dir, struct listing *l)
+{
+	enum node_kind kind = dir->kind;
+	struct folder *f = dir->folder;
+	int ret = 0;
+
+	if (kind == NODE_USERS)
+		return add_users(fs, l);
+	if (kind == NODE_MAIL)
+		ret = user_refresh(dir->user);
+	if (kind == NODE_FOLDER && f)
+		ret = folder_shown(f);
+	if (kind != NODE_CUR && kind != NODE_NEW)
+		f = NULL;
+	if (ret == 0 && f)
+		ret = add_messages(f, kind == NODE_NEW, l);
+	return ret == 0 ? add_real(fs, dir, f, l) : ret;
 }
 
 int listing_new(struct fs *fs, struct node *dir, struct listing **out)
@@ -175,19 +221,8 @@ int listing_new(struct fs *fs, struct node *dir, struct listing **out)
 
 	if (ret == 0)
 		ret = add(l, "..", dir->ino, S_IFDIR);
-	if (ret == 0 && dir->kind == NODE_MAIL)
-		ret = user_refresh(dir->user);
-	if (ret == 0 && dir->kind == NODE_FOLDER && dir->folder)
-		ret = folder_shown(dir->folder);
-	if (ret == 0 && dir->kind == NODE_USERS)
-		ret = user_each_name(fs, add_user, l);
-	else if (ret == 0)
-		ret = dir->folder &&
-				(dir->kind == NODE_CUR || dir->kind == NODE_NEW)
-			? add_messages(dir, l)
-			: 0;
-	if (ret == 0 && dir->kind != NODE_USERS)
-		ret = add_real(fs, dir, l);
+	if (ret == 0)
+		ret = add_all(fs, dir, l);
 	if (ret < 0) {
 		listing_free(l);
 		return ret;

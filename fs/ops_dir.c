@@ -125,7 +125,11 @@ static int add_plain(struct filler *b, const struct listing_entry *e,
 	return 1;
 }
 
-/* With attributes; every entry but "." and ".." is a lookup. */
+/*
+ * With attributes; every entry but "." and ".." is a lookup. Where that fails,
+ * for whatever reason, the name is there all the same: the kernel looks nodeid
+ * 0 up when somebody wants it, and he gets the reason.
+ */
 static int add_plus(struct filler *b, const struct listing_entry *e, off_t next)
 {
 	bool dots = strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0;
@@ -134,17 +138,12 @@ static int add_plus(struct filler *b, const struct listing_entry *e, off_t next)
 	struct view_entry found;
 	size_t n;
 
-	if (!dots) {
-		/* One that has gone since is left out here; the names were
-		 * complete when the directory was opened. */
-		if (view_lookup(b->fs, b->dir, e->name, &found) < 0)
-			return 1;
+	if (!dots && view_lookup(b->fs, b->dir, e->name, &found) == 0)
 		ops_param(&found, &p);
-	}
 	n = fuse_add_direntry_plus(b->req, b->buf + b->len, b->size - b->len,
 				   e->name, &p, next);
 	if (n > b->size - b->len) {
-		if (!dots)
+		if (p.ino != 0)
 			node_forget(b->fs->nodes, p.ino, 1);
 		return 0;
 	}
