@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,11 +26,12 @@
 #include "fs/node.h"
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/process.h"
 #include "fs/scanner.h"
+#include "fs/shed.h"
 #include "fs/user.h"
 
 enum { EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_INTERNAL = 4, EXIT_MOUNT = 32 };
-enum { FILES_WANTED = 1 << 20 };
 
 /* ---- the new store ------------------------------------------------------- */
 
@@ -139,6 +139,7 @@ static int fs_open(struct fs *fs, const struct options *opt)
 		ret = index_open(opt->index, false, &fs->index);
 	if (ret < 0)
 		return ret; /* both say why */
+	index_sign(fs->index, opt->mountpoint);
 	fs->users = users_new();
 	return fs->users ? make_root(fs) : -ENOMEM;
 }
@@ -250,24 +251,6 @@ static void report(int *pipe_fd, int code)
 	base_auto_close(pipe_fd);
 }
 
-/* A descriptor for every file the kernel knows: as many as we may have. */
-static void raise_file_limit(void)
-{
-	struct rlimit files;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
-		return;
-	if (files.rlim_max < FILES_WANTED && geteuid() == 0) {
-		struct rlimit more = { .rlim_cur = FILES_WANTED,
-				       .rlim_max = FILES_WANTED };
-
-		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-			return;
-	}
-	files.rlim_cur = files.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &files);
-}
-
 static void prepare_process(void)
 {
 	/* UW's lock files must be 0666 from their first moment, and the
@@ -275,7 +258,7 @@ static void prepare_process(void)
 	(void)umask(0);
 	if (chdir("/") < 0)
 		log_warn("cannot go to /: %s", strerrordesc_np(errno));
-	raise_file_limit();
+	process_prepare();
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -283,26 +266,34 @@ static void prepare_process(void)
 
 /* A signal must reach the thread that serves, or nobody would notice it: our
  * other threads start with signals blocked. */
-static int start_threads(struct fs *fs, struct control **control,
-			 struct scanner **scanner)
+struct threads {
+	struct shed *shed;
+	struct control *control;
+	struct scanner *scanner;
+};
+
+static int start_threads(struct fs *fs, struct fuse_session *se,
+			 struct threads *t)
 {
 	sigset_t all, was;
 	int ret;
 
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_BLOCK, &all, &was);
-	ret = control_start(fs, control);
+	ret = shed_start(fs->nodes, process_files(), ops_forget_name, se,
+			 &t->shed);
 	if (ret == 0)
-		ret = scanner_start(fs, scanner);
+		ret = control_start(fs, &t->control);
+	if (ret == 0)
+		ret = scanner_start(fs, &t->scanner);
 	(void)pthread_sigmask(SIG_SETMASK, &was, NULL);
 	return ret;
 }
 
 static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 {
-	struct control *control = NULL;
-	struct scanner *scanner = NULL;
-	int ret = start_threads(fs, &control, &scanner);
+	struct threads t = { .shed = NULL };
+	int ret = start_threads(fs, se, &t);
 
 	if (ret == 0) {
 		log_info("%s: mounted", fs->opt->mountpoint);
@@ -311,8 +302,9 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 		/* A signal is a clean end. */
 		ret = ret > 0 ? 0 : ret;
 	}
-	scanner_stop(scanner);
-	control_stop(control);
+	shed_stop(t.shed, ops_answer);
+	scanner_stop(t.scanner);
+	control_stop(t.control);
 	return ret;
 }
 

@@ -12,6 +12,8 @@
  */
 #pragma once
 
+#include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -42,7 +44,12 @@ struct node {
 	struct user *_Atomic user; /* whose tree; NULL for NODE_USERS */
 	/* the legacy folder this is part of, or NULL */
 	struct folder *_Atomic folder;
+	/* What follows is the table's own. */
 	uint64_t lookups;
+	uint64_t parent; /* where it was last found */
+	char *name;	 /* under which name, if it is a directory */
+	uint64_t children;
+	unsigned round; /* in which it was a victim last */
 	struct node *next;
 };
 
@@ -53,6 +60,8 @@ struct node_role {
 	enum node_kind kind;
 	struct user *user;
 	struct folder *folder;
+	uint64_t parent;  /* inode number of the directory it was found in */
+	const char *name; /* under which name, if it is a directory; or NULL */
 };
 
 /** nodes_new - an empty table but for the root node: inode 1, @root_fd (which
@@ -80,3 +89,43 @@ void node_forget(struct nodes *t, uint64_t ino, uint64_t count);
 
 /** node_count - how many nodes there are */
 uint64_t node_count(struct nodes *t);
+
+/*
+ * A crowd. The kernel keeps every file it ever looked up until it needs the
+ * memory, and each costs us a descriptor, of which there may be fewer. Beyond
+ * half of what there are it is asked to forget, directory by directory, until
+ * half of that is left (shed.h); requests for more wait a little meanwhile.
+ */
+
+/** nodes_limit - more than @many nodes are a crowd from now on */
+void nodes_limit(struct nodes *t, uint64_t many);
+
+/** nodes_await_crowd - wait until there is a crowd, then begin a round
+ * Return: false after nodes_end(). */
+bool nodes_await_crowd(struct nodes *t);
+
+struct node_place {
+	uint64_t parent;
+	char name[NAME_MAX + 1];
+};
+
+/** nodes_victim - the directory with the most nodes in it that was none in this
+ * round yet
+ * Return: false when there is none, or no need any more: the round is over. */
+bool nodes_victim(struct nodes *t, struct node_place *out);
+
+/** nodes_settle - wait until there is no need for another victim, @ms at most
+ */
+void nodes_settle(struct nodes *t, unsigned ms);
+
+/** nodes_end - nodes_await_crowd() and all who wait return */
+void nodes_end(struct nodes *t);
+
+/** nodes_wait_for_room - to be called before a request that may need a new
+ * node; waits while there are far too many, but not for long */
+void nodes_wait_for_room(struct nodes *t);
+
+/** nodes_relieve - there was no descriptor to be had: begin a round, and wait
+ * for its end
+ * Return: whether some node was dropped, so that it can be tried again. */
+bool nodes_relieve(struct nodes *t);

@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -21,6 +23,8 @@ static_assert(sizeof(fuse_ino_t) == 8, "node numbers need 64 bits");
  * names are never remembered.
  */
 enum { NAME_S = 1, ATTR_S = 1, MESSAGE_ATTR_S = 3600 };
+
+enum { GROUPS_FIRST = 32, ANSWER_MS = 10 };
 
 struct fs *ops_fs(fuse_req_t req)
 {
@@ -63,11 +67,73 @@ void ops_param(const struct view_entry *e, struct fuse_entry_param *out)
 		out->entry_timeout = 0;
 }
 
-struct identity ops_as_caller(fuse_req_t req)
+/* Groups are read from /proc, which takes as long as a whole small request. */
+static bool is_owner(const struct node *n, uid_t uid)
+{
+	struct stat st;
+
+	return n && fstat(n->fd, &st) == 0 && st.st_uid == uid;
+}
+
+static int groups_of(fuse_req_t req, gid_t **out)
+{
+	int room = GROUPS_FIRST;
+
+	for (;;) {
+		gid_t *list = reallocarray(*out, (size_t)room, sizeof(*list));
+		int n;
+
+		if (!list)
+			return -ENOMEM;
+		*out = list;
+		n = fuse_req_getgroups(req, room, list);
+		/* He is gone, or in a world of his own: no groups then. */
+		if (n <= room)
+			return n < 0 ? 0 : n;
+		room = n;
+	}
+}
+
+int ops_as_caller(fuse_req_t req, const struct node *owned,
+		  struct identity *was)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	AUTO_FREE gid_t *groups = NULL;
+	int count = 0;
 
-	return identity_enter(ctx->uid, ctx->gid);
+	if (geteuid() == 0 && ctx->uid != 0 && !is_owner(owned, ctx->uid))
+		count = groups_of(req, &groups);
+	if (count < 0)
+		return count;
+	*was = identity_enter_caller(ctx->uid, ctx->gid, groups, (size_t)count);
+	return was->err;
+}
+
+bool ops_again(fuse_req_t req, int ret)
+{
+	return (ret == -EMFILE || ret == -ENFILE) &&
+		nodes_relieve(ops_fs(req)->nodes);
+}
+
+void ops_forget_name(void *session, uint64_t parent, const char *name)
+{
+	(void)fuse_lowlevel_notify_inval_entry(session, parent, name,
+					       strlen(name));
+}
+
+void ops_answer(void *session)
+{
+	struct pollfd p = { .fd = fuse_session_fd(session), .events = POLLIN };
+	struct fuse_buf buf = { .mem = NULL };
+
+	if (poll(&p, 1, ANSWER_MS) <= 0)
+		return;
+	if (!(p.revents & POLLIN))
+		(void)poll(NULL, 0,
+			   ANSWER_MS); /* unmounted: it ends by itself */
+	else if (fuse_session_receive_buf(session, &buf) > 0)
+		fuse_session_process_buf(session, &buf);
+	free(buf.mem);
 }
 
 static void init(void *userdata, struct fuse_conn_info *conn)
@@ -89,7 +155,13 @@ static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!n)
 		return;
+	/* Not where shed.h's own work may wait for this one. */
+	if (n->kind != NODE_USERS && n->kind != NODE_MAIL &&
+	    n->kind != NODE_FOLDER)
+		nodes_wait_for_room(ops_fs(req)->nodes);
 	ret = view_lookup(ops_fs(req), n, name, &e);
+	if (ops_again(req, ret))
+		ret = view_lookup(ops_fs(req), n, name, &e);
 	log_trace(LOG_FUSE, "lookup %ju %s: %d", (uintmax_t)parent, name, ret);
 	if (ret < 0) {
 		ops_error(req, ret);
@@ -203,10 +275,25 @@ static int setattr_check(const struct node *n, int what)
 	return view_may_change(n, NULL);
 }
 
+/* The owner gives a file to one of his groups. */
+static int set_as_caller(fuse_req_t req, const struct node *n,
+			 const struct stat *st, int what,
+			 const struct fuse_file_info *fi)
+{
+	bool plain = !(what & (FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE));
+	struct identity was;
+	int ret = ops_as_caller(req, plain ? n : NULL, &was);
+
+	if (ret < 0)
+		return ret;
+	ret = set_real(n, st, what, fi);
+	identity_leave(was);
+	return ret;
+}
+
 static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
 		    struct fuse_file_info *fi)
 {
-	struct identity was;
 	struct node *n;
 	int ret;
 
@@ -218,11 +305,8 @@ static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
 	if (!n)
 		return;
 	ret = setattr_check(n, what);
-	if (ret == 0 && what != 0) {
-		was = ops_as_caller(req);
-		ret = set_real(n, st, what, fi);
-		identity_leave(was);
-	}
+	if (ret == 0 && what != 0)
+		ret = set_as_caller(req, n, st, what, fi);
 	if (ret < 0)
 		ops_error(req, ret);
 	else

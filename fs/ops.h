@@ -29,8 +29,25 @@ struct node *ops_node(fuse_req_t req, fuse_ino_t ino);
 void ops_param(const struct view_entry *e, struct fuse_entry_param *out);
 
 struct identity;
-/** ops_as_caller - act as the process that made the request */
-struct identity ops_as_caller(fuse_req_t req);
+/**
+ * ops_as_caller - act as the process that made the request, all its groups
+ * included
+ * @owned: a directory or file whose owner needs no group for what is to be
+ * done; NULL if a group may matter to the owner too
+ *
+ * Return: 0, and identity_leave() is due; -EPERM.
+ */
+MUST_CHECK int ops_as_caller(fuse_req_t req, const struct node *owned,
+			     struct identity *was);
+
+/** ops_again - make room if a result says that there was no descriptor; whether
+ * to try again */
+bool ops_again(fuse_req_t req, int ret);
+
+/** ops_forget_name - for shed_start(); @session: a struct fuse_session */
+void ops_forget_name(void *session, uint64_t parent, const char *name);
+/** ops_answer - for shed_stop() */
+void ops_answer(void *session);
 
 /** ops_close_directories - free what is still open when the mount has ended
  * and no thread serves requests any more */

@@ -17,13 +17,29 @@ static int real_flags(int flags)
 	return (flags & ~(O_APPEND | O_NOFOLLOW)) | O_CLOEXEC;
 }
 
+static int create_as_caller(fuse_req_t req, const struct node *n,
+			    const char *name, mode_t mode,
+			    const struct fuse_file_info *fi)
+{
+	struct identity was;
+	int ret = ops_as_caller(req, n, &was);
+
+	if (ret < 0)
+		return ret;
+	ret = openat(n->fd, name,
+		     real_flags(fi->flags) | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
+		     mode);
+	ret = ret < 0 ? -errno : ret;
+	identity_leave(was);
+	return ret;
+}
+
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		mode_t mode, struct fuse_file_info *fi)
 {
 	struct node *n = ops_node(req, parent);
 	struct fuse_entry_param p;
 	struct view_entry e;
-	struct identity was;
 	int fd, ret;
 
 	if (!n)
@@ -35,13 +51,13 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		ops_error(req, ret);
 		return;
 	}
-	was = ops_as_caller(req);
-	fd = openat(n->fd, name,
-		    real_flags(fi->flags) | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
-		    mode);
-	ret = fd < 0 ? -errno : 0;
-	identity_leave(was);
-	if (ret == 0)
+	ret = create_as_caller(req, n, name, mode, fi);
+	if (ops_again(req, ret))
+		ret = create_as_caller(req, n, name, mode, fi);
+	fd = ret < 0 ? -1 : ret;
+	if (ret >= 0)
+		ret = view_enter(ops_fs(req), n, name, fd, &e);
+	if (ops_again(req, ret))
 		ret = view_enter(ops_fs(req), n, name, fd, &e);
 	log_trace(LOG_FUSE, "create %ju %s: %d", (uintmax_t)parent, name, ret);
 	if (ret < 0) {
@@ -83,10 +99,19 @@ static void open_message(fuse_req_t req, fuse_ino_t ino,
 	(void)fuse_reply_open(req, fi);
 }
 
+static int open_node(const struct node *n, int flags)
+{
+	char path[64];
+	int fd;
+
+	attr_fd_path(n->fd, path);
+	fd = open(path, real_flags(flags) | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct node *n;
-	char path[64];
 	int fd;
 
 	if (view_is_message(ino)) {
@@ -96,12 +121,12 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	n = ops_node(req, ino);
 	if (!n)
 		return;
-	attr_fd_path(n->fd, path);
-	fd = open(path, real_flags(fi->flags) | O_NONBLOCK);
-	log_trace(LOG_FUSE, "open %ju: %d", (uintmax_t)ino,
-		  fd < 0 ? -errno : 0);
+	fd = open_node(n, fi->flags);
+	if (ops_again(req, fd))
+		fd = open_node(n, fi->flags);
+	log_trace(LOG_FUSE, "open %ju: %d", (uintmax_t)ino, fd < 0 ? fd : 0);
 	if (fd < 0) {
-		ops_error(req, -errno);
+		ops_error(req, fd);
 		return;
 	}
 	fi->fh = (uint64_t)fd;
@@ -147,17 +172,39 @@ void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	(void)fuse_reply_data(req, &buf, FUSE_BUF_SPLICE_MOVE);
 }
 
+/* Root may fill what is reserved for him and go beyond any quota; those who
+ * write here may not. Groups play no part: the file is open. */
+static int enter_writer(fuse_req_t req, const struct fuse_file_info *fi,
+			struct identity *was)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+	gid_t gid = fuse_req_ctx(req)->gid;
+	struct stat st;
+
+	/* The kernel writes back what was mapped in nobody's name. */
+	if (fi->writepage && fstat((int)fi->fh, &st) == 0) {
+		uid = st.st_uid;
+		gid = st.st_gid;
+	}
+	*was = identity_enter_caller(uid, gid, NULL, 0);
+	return was->err;
+}
+
 void ops_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		   off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-	ssize_t n;
+	struct identity was;
+	ssize_t n = enter_writer(req, fi, &was);
 
 	(void)ino;
 	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	out.buf[0].fd = (int)fi->fh;
 	out.buf[0].pos = off;
-	n = fuse_buf_copy(&out, in, 0);
+	if (n == 0) {
+		n = fuse_buf_copy(&out, in, 0);
+		identity_leave(was);
+	}
 	if (n < 0)
 		ops_error(req, (int)n);
 	else
@@ -192,10 +239,12 @@ void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		   off_t len, struct fuse_file_info *fi)
 {
-	if (view_is_message(ino))
-		ops_error(req, -EACCES);
-	else
-		ops_error(req,
-			  fallocate((int)fi->fh, mode, off, len) < 0 ? -errno
-								     : 0);
+	struct identity was;
+	int ret = view_is_message(ino) ? -EACCES : enter_writer(req, fi, &was);
+
+	if (ret == 0) {
+		ret = fallocate((int)fi->fh, mode, off, len) < 0 ? -errno : 0;
+		identity_leave(was);
+	}
+	ops_error(req, ret);
 }

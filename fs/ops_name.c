@@ -57,9 +57,11 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		ops_error(req, -EACCES);
 		return;
 	}
-	was = ops_as_caller(req);
-	ret = io_mkdir(n->fd, name, mode, (uid_t)-1, (gid_t)-1);
-	identity_leave(was);
+	ret = ops_as_caller(req, n, &was);
+	if (ret == 0) {
+		ret = io_mkdir(n->fd, name, mode, (uid_t)-1, (gid_t)-1);
+		identity_leave(was);
+	}
 	log_trace(LOG_FUSE, "mkdir %ju %s: %d", (uintmax_t)parent, name, ret);
 	if (ret < 0)
 		ops_error(req, ret);
@@ -80,9 +82,11 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_error(req, -EPERM);
 		return;
 	}
-	was = ops_as_caller(req);
-	ret = mknodat(n->fd, name, mode, rdev) < 0 ? -errno : 0;
-	identity_leave(was);
+	ret = ops_as_caller(req, n, &was);
+	if (ret == 0) {
+		ret = mknodat(n->fd, name, mode, rdev) < 0 ? -errno : 0;
+		identity_leave(was);
+	}
 	if (ret < 0)
 		ops_error(req, ret);
 	else
@@ -98,9 +102,11 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 
 	if (!n)
 		return;
-	was = ops_as_caller(req);
-	ret = symlinkat(target, n->fd, name) < 0 ? -errno : 0;
-	identity_leave(was);
+	ret = ops_as_caller(req, n, &was);
+	if (ret == 0) {
+		ret = symlinkat(target, n->fd, name) < 0 ? -errno : 0;
+		identity_leave(was);
+	}
 	if (ret < 0)
 		ops_error(req, ret);
 	else
@@ -133,9 +139,11 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 	if (!n)
 		return;
-	was = ops_as_caller(req);
-	ret = io_unlink(n->fd, name, flags);
-	identity_leave(was);
+	ret = ops_as_caller(req, n, &was);
+	if (ret == 0) {
+		ret = io_unlink(n->fd, name, flags);
+		identity_leave(was);
+	}
 	log_trace(LOG_FUSE, "unlink %ju %s: %d", (uintmax_t)parent, name, ret);
 	ops_error(req, ret);
 }
@@ -150,11 +158,22 @@ void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, AT_REMOVEDIR);
 }
 
+/* Of several things touched, one that is not the caller's own may have been
+ * open to one of his groups only. */
+static bool needs_groups(int ret, const struct node **owned)
+{
+	bool again = *owned && (ret == -EACCES || ret == -EPERM);
+
+	*owned = NULL;
+	return again;
+}
+
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
 	struct node *from = changeable(req, parent, name);
 	struct node *to = from ? changeable(req, to_parent, to_name) : NULL;
+	const struct node *owned = from;
 	struct identity was;
 	int ret;
 
@@ -164,9 +183,13 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		ops_error(req, -EINVAL);
 		return;
 	}
-	was = ops_as_caller(req);
-	ret = io_rename(from->fd, name, to->fd, to_name, flags);
-	identity_leave(was);
+	do {
+		ret = ops_as_caller(req, owned, &was);
+		if (ret < 0)
+			break;
+		ret = io_rename(from->fd, name, to->fd, to_name, flags);
+		identity_leave(was);
+	} while (needs_groups(ret, &owned));
 	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
 	ops_error(req, ret);
 }
@@ -175,6 +198,7 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
 	      const char *to_name)
 {
 	struct node *to = changeable(req, to_parent, to_name);
+	const struct node *owned = to;
 	struct node *n;
 	struct identity was;
 	char path[64];
@@ -191,11 +215,16 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
 	if (!n)
 		return;
 	attr_fd_path(n->fd, path);
-	was = ops_as_caller(req);
-	ret = linkat(AT_FDCWD, path, to->fd, to_name, AT_SYMLINK_FOLLOW) < 0
-		? -errno
-		: 0;
-	identity_leave(was);
+	do {
+		ret = ops_as_caller(req, owned, &was);
+		if (ret < 0)
+			break;
+		ret = linkat(AT_FDCWD, path, to->fd, to_name,
+			     AT_SYMLINK_FOLLOW) < 0
+			? -errno
+			: 0;
+		identity_leave(was);
+	} while (needs_groups(ret, &owned));
 	log_trace(LOG_FUSE, "link to %s: %d", to_name, ret);
 	if (ret < 0)
 		ops_error(req, ret);

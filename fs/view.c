@@ -41,7 +41,10 @@ static struct node_role role_in(const struct node *parent, const char *name,
 	} subs[] = { { "cur", NODE_CUR },
 		     { "new", NODE_NEW },
 		     { "tmp", NODE_TMP } };
-	struct node_role role = { .kind = NODE_PLAIN, .user = parent->user };
+	struct node_role role = { .kind = NODE_PLAIN,
+				  .user = parent->user,
+				  .parent = parent->ino,
+				  .name = S_ISDIR(st->st_mode) ? name : NULL };
 
 	if (!S_ISDIR(st->st_mode) ||
 	    (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER))
@@ -123,9 +126,12 @@ int view_enter(struct fs *fs, struct node *parent, const char *name, int fd,
 	return own < 0 ? -errno : enter(fs, parent, name, own, out);
 }
 
-static int lookup_user(struct fs *fs, const char *name, struct view_entry *out)
+static int lookup_user(struct fs *fs, const struct node *parent,
+		       const char *name, struct view_entry *out)
 {
-	struct node_role role = { .kind = NODE_MAIL };
+	struct node_role role = { .kind = NODE_MAIL,
+				  .parent = parent->ino,
+				  .name = name };
 	struct node *n;
 	struct stat st;
 	int fd, ret = user_find(fs, name, &role.user);
@@ -187,7 +193,7 @@ int view_lookup(struct fs *fs, struct node *parent, const char *name,
 	int ret;
 
 	if (parent->kind == NODE_USERS)
-		return lookup_user(fs, name, out);
+		return lookup_user(fs, parent, name, out);
 	if (view_is_hidden(fs, parent, name))
 		return -ENOENT;
 	if (f)
