@@ -318,7 +318,20 @@ class Changes(Base):
     def test_torn_in_the_middle_of_a_text(self):
         rig = self.start()
         os.truncate(self.file, AT[3] + 70)
-        self.settle([1, 2, 3])
+        names = {int(n.split('.')[0]): n
+                 for n in os.listdir(f'{self.folder}/cur')}
+        self.assertEqual(sorted(names), ALL)
+        for uid, name in names.items():
+            fd = os.open(f'{self.folder}/cur/{name}', os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if uid > 3:
+                self.assert_errno(errno.EIO, os.read, fd, 1000)
+            else:
+                self.assertEqual(os.read(fd, 1000), TEXTS[uid - 1])
+            os.close(fd)
+        with open(self.file, 'r+b') as f:
+            f.write(GOOD)
+        self.settle(ALL)
         self.stop(rig)
 
     def test_replaced_by_another_mailbox(self):
