@@ -41,7 +41,7 @@ static int mbx_list(struct store *s, store_list_fn *fn, void *arg)
 	struct mbx_store *ms = (struct mbx_store *)s;
 	AUTO_FD int fd = pattern_open(ms->root, ms->user, "", O_RDONLY);
 
-	return fd < 0 ? fd : mbxwalk_list(fd, &ms->opt, fn, arg);
+	return fd < 0 ? fd : mbxwalk_list(fd, &ms->opt, ms->walked, fn, arg);
 }
 
 static void mbx_store_free(struct store *s)
@@ -50,6 +50,7 @@ static void mbx_store_free(struct store *s)
 
 	if (!ms)
 		return;
+	mbxwalk_cache_free(ms->walked);
 	free(ms->user);
 	free(ms);
 }
@@ -69,6 +70,7 @@ int mbx_store_new(const struct pattern *root, const char *user,
 	ms->base.ops = &mbx_ops;
 	ms->root = root;
 	ms->opt = *opt;
+	ms->walked = mbxwalk_cache_new();
 	ms->lock = (struct mbxlock_options){ .dir = opt->lock_dir,
 					     .ms = opt->lock_ms,
 					     .uid = opt->owner,

@@ -27,6 +27,7 @@ struct mbx_store {
 	char *user;
 	struct mbx_options opt;
 	struct mbxlock_options lock;
+	struct mbxwalk_cache *walked; /* for list(); may be NULL */
 };
 
 /*

@@ -106,10 +106,12 @@ struct scan {
 typedef int store_msg_fn(const struct msg *m, const char *name, void *arg);
 
 struct store_entry {
-	const char *name; /* to give to open(): MBX "a/b", Maildir ".a.b";
-			     "" for INBOX of a Maildir */
-	bool is_folder;	  /* false: a file that is not served, @why says */
-	const char *why;  /* static text; NULL for a folder */
+	const char *name;  /* to give to open(): MBX "a/b", Maildir ".a.b";
+			      "" for INBOX of a Maildir */
+	bool is_folder;	   /* false: a file that is not served, @why says */
+	const char *why;   /* static text; NULL for a folder */
+	uint64_t dev, ino; /* MBX: of a folder's file, which keep when it is
+			      renamed; else 0 */
 };
 /* A non-zero return ends the walk and is returned by list(). */
 typedef int store_list_fn(const struct store_entry *e, void *arg);

@@ -239,6 +239,101 @@ TEST(mbxwalk, lists_twenty_levels_and_names_the_next)
 	end();
 }
 
+/* ---- what it remembers --------------------------------------------------- */
+
+/* Octets that this process has read so far. */
+static unsigned long octets_read(void)
+{
+	unsigned long n = 0;
+	FILE *f = fopen("/proc/self/io", "re");
+
+	cr_assert_not_null(f);
+	cr_assert_eq(fscanf(f, "rchar: %lu", &n), 1);
+	(void)fclose(f);
+	return n;
+}
+
+static unsigned long octets_of_a_list(unsigned want)
+{
+	unsigned long before = octets_read();
+
+	cr_expect_eq(list().count, want);
+	return octets_read() - before;
+}
+
+enum { FILES = 100, SETTLED_S = 3 };
+
+static void write_many(void)
+{
+	char path[64];
+
+	for (unsigned i = 0; i < FILES; i++) {
+		(void)snprintf(path, sizeof(path), "mail/junk%u", i);
+		fixture_write(fixture_path(path), "not a mailbox at all\n", 21);
+	}
+}
+
+TEST(mbxwalk, reads_again_only_what_changed)
+{
+	unsigned long first;
+	struct found f;
+
+	begin_two();
+	write_many();
+	(void)sleep(SETTLED_S);
+	first = octets_of_a_list(FILES + 1);
+	cr_expect_geq(first, FILES * 21);
+	/* What is left is the reading of /proc/self/io. */
+	cr_expect_lt(octets_of_a_list(FILES + 1), FILES * 21 / 2);
+	cr_expect_lt(octets_of_a_list(FILES + 1), FILES * 21 / 2);
+	fixture_mbx_header(fixture_path("mail/junk7"), 1, 1, (char *)NULL);
+	f = list();
+	expect_line(&f, "junk7");
+	expect_line(&f, "junk8: not a mail file");
+	end();
+}
+
+TEST(mbxwalk, sees_a_file_become_a_mailbox_in_the_same_moment)
+{
+	struct found f;
+
+	begin();
+	for (unsigned i = 0; i < 50; i++) {
+		fixture_write(fixture_path("mail/box"), "x\n", 2);
+		f = list();
+		expect_line(&f, "box: not a mail file");
+		fixture_write(fixture_path("mail/box"), "", 0);
+		f = list();
+		expect_line(&f, "box");
+	}
+	end();
+}
+
+static int find_file(const struct store_entry *e, void *arg)
+{
+	struct store_entry *out = arg;
+
+	*out = *e;
+	return 0;
+}
+
+TEST(mbxwalk, tells_which_file_a_folder_is)
+{
+	struct store_entry e = { .ino = 0 };
+	struct stat st;
+
+	begin();
+	header(0);
+	cr_assert_eq(stat(file(), &st), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(store->ops->list(store, find_file, &e), 0);
+		cr_expect(e.is_folder);
+		cr_expect_eq(e.dev, st.st_dev);
+		cr_expect_eq(e.ino, st.st_ino);
+	}
+	end();
+}
+
 TEST(mbxwalk, lists_a_single_file_as_the_folder_without_a_name)
 {
 	struct found f;
