@@ -1,32 +1,36 @@
 /*
  * discover.h - which mailboxes lie in a user's legacy places.
  *
- * Every function is called with the user's lock held.
+ * For the thread that holds the user's refresh_lock, or attaches the user; the
+ * user's lock is taken for moments only, never while directories are walked.
  */
 #pragma once
 
-#include <sys/stat.h>
+#include <stdbool.h>
 
 #include "compat/base.h"
-#include "compat/pattern.h"
 #include "fs/user.h"
 
-/** discover_stat - stat the place of user @name without opening it.
- * Return: 0; -ENOENT; -errno */
-MUST_CHECK int discover_stat(const struct pattern *p, const char *name,
-			     struct stat *st);
-
 /**
- * discover_folders - append a line to the user's ledger for each folder that
- * has none yet, without a number; note what is not served and why
+ * discover_folders - make the user's ledger say what lies there
  *
- * A name that is taken, by another folder or by a directory in the new store,
- * gets a variant; mailboxes are taken in the order of their names, so that who
- * gets the plain one does not depend on the order of a directory.
+ * New mailboxes get a line, durable at return. A name that is taken, by another
+ * folder or by a directory in the new store, gets a variant; mailboxes are
+ * taken in the order of their names, so that who gets the plain one does not
+ * depend on the order of a directory.
  *
+ * A mailbox that was renamed takes its folder along (move.h): it is the same
+ * file, with the same UIDVALIDITY, and the old name is gone. A folder whose
+ * file is missing twice, while the directory could be read, is gone: it is
+ * hidden, keeps its line and its directory, and comes back with its file.
+ * INBOX is never gone.
+ *
+ * What is not served, and why, is noted in the user.
+ *
+ * @missing_out: whether a file is missing that was not so the last time
  * Return: 0; -errno.
  */
-MUST_CHECK int discover_folders(struct user *u);
+MUST_CHECK int discover_folders(struct user *u, bool *missing_out);
 
 /** discover_clear - forget what is not served */
 void discover_clear(struct user *u);

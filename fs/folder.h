@@ -52,10 +52,13 @@ struct folder_id {
 struct folder {
 	struct fs *fs;
 	struct user *user;
-	char *dir;    /* ".a.b"; "" for INBOX */
-	char *legacy; /* below its place; "" for an inbox= file */
-	int place;    /* as in the ledger */
-	bool renamed; /* dir cannot be read back as the legacy name */
+	/* Change when UW renames the mailbox (move.h); what they were stays in
+	 * memory as long as the user does. */
+	char *_Atomic dir;    /* ".a.b"; "" for INBOX */
+	char *_Atomic legacy; /* below its place; "" for an inbox= file */
+	size_t line;	      /* in the ledger */
+	int place;	      /* as in the ledger */
+	unsigned missed;      /* discover.c: looks in a row without the file */
 
 	/* Held by the one thread that syncs, also while it waits for UW. What
 	 * it guards is the state of syncing; the rest below it writes under
@@ -77,10 +80,12 @@ struct folder {
 	struct damage damage;
 	uint64_t disagreements; /* UIDs that Dovecot and the MBX differ in */
 	struct folder_box *box; /* NULL when it is not open */
+	bool renamed;		/* dir cannot be read back as the legacy name */
 	bool fresh_enough;	/* @stamp is settled and nothing is late */
 	struct stamp fresh;	/* the stamp that readers compare with */
 
 	atomic_bool seeded;
+	atomic_bool gone;     /* the file: the folder does not show */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */
 	_Atomic int64_t used_ms;
 	struct folder *next; /* in the table by number */

@@ -21,6 +21,7 @@ struct fs {
 	int store_fd;	 /* the new store's root */
 	int state_fd;	 /* our directory in it (ledgers, folder numbers) */
 	int ledgers_fd;	 /* multi-user: "users" in it; else state_fd */
+	int lock_fd;	 /* storelock.h */
 	bool multi;	 /* there is a %u: one tree a user */
 	dev_t store_dev; /* files on other devices are not shown */
 	struct index *index;

@@ -29,6 +29,7 @@
 #include "fs/process.h"
 #include "fs/scanner.h"
 #include "fs/shed.h"
+#include "fs/storelock.h"
 #include "fs/user.h"
 
 enum { EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_INTERNAL = 4, EXIT_MOUNT = 32 };
@@ -42,11 +43,22 @@ static int open_dir(int dirfd, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/* In a single user's store he could have made it himself, or put a symbolic
+ * link in its place, to have us write where he may not. */
 static int make_and_open(int dirfd, const char *name)
 {
+	AUTO_FD int fd = -1;
+	struct stat st;
 	int ret = io_mkdir(dirfd, name, 0700, (uid_t)-1, (gid_t)-1);
 
-	return ret < 0 && ret != -EEXIST ? ret : open_dir(dirfd, name);
+	if (ret < 0 && ret != -EEXIST)
+		return ret;
+	fd = io_open_within(dirfd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return st.st_uid == geteuid() ? base_steal_fd(&fd) : -EPERM;
 }
 
 static int open_store(struct fs *fs)
@@ -131,14 +143,17 @@ static int fs_open(struct fs *fs, const struct options *opt)
 			   .multi = opt->multi,
 			   .store_fd = -1,
 			   .state_fd = -1,
-			   .ledgers_fd = -1 };
+			   .ledgers_fd = -1,
+			   .lock_fd = -1 };
 	ret = check_legacies(opt);
 	if (ret == 0)
 		ret = open_store(fs);
 	if (ret == 0)
 		ret = index_open(opt->index, false, &fs->index);
+	if (ret == 0)
+		ret = fs->lock_fd = storelock_take(fs->state_fd, opt);
 	if (ret < 0)
-		return ret; /* both say why */
+		return ret; /* all say why */
 	index_sign(fs->index, opt->mountpoint);
 	fs->users = users_new();
 	return fs->users ? make_root(fs) : -ENOMEM;
@@ -152,6 +167,7 @@ static void fs_close(struct fs *fs)
 	index_close(fs->index);
 	if (fs->ledgers_fd != fs->state_fd)
 		base_auto_close(&fs->ledgers_fd);
+	base_auto_close(&fs->lock_fd);
 	base_auto_close(&fs->state_fd);
 	base_auto_close(&fs->store_fd);
 }

@@ -27,6 +27,7 @@ struct scanner {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	atomic_bool stop;
+	time_t closed_at; /* folder_close_idle() was called */
 };
 
 static void scan_folders(struct scanner *s, struct user *u)
@@ -41,9 +42,20 @@ static void scan_folders(struct scanner *s, struct user *u)
 		(void)pthread_mutex_unlock(&u->lock);
 		if (!f)
 			return;
-		if (folder_ready(f) < 0)
+		if (!atomic_load(&f->gone) && folder_ready(f) < 0)
 			continue; /* logged */
 	}
+}
+
+/* It looks at every folder there is: not after each user. */
+static void close_idle(struct scanner *s)
+{
+	time_t now = time(NULL);
+
+	if (now < s->closed_at + TICK_S)
+		return;
+	s->closed_at = now;
+	folder_close_idle(IDLE_CLOSE_MS);
 }
 
 static int scan_user(const char *name, void *arg)
@@ -55,7 +67,7 @@ static int scan_user(const char *name, void *arg)
 		return -ECANCELED;
 	if (user_find(s->fs, name, &u) == 0)
 		scan_folders(s, u);
-	folder_close_idle(IDLE_CLOSE_MS);
+	close_idle(s);
 	return 0;
 }
 
@@ -84,7 +96,7 @@ static void *run(void *arg)
 			strerrordesc_np(-ret));
 	while (!atomic_load(&s->stop)) {
 		pause_for(s, TICK_S);
-		folder_close_idle(IDLE_CLOSE_MS);
+		close_idle(s);
 	}
 	return NULL;
 }

@@ -146,8 +146,9 @@ static json_t *folder_json(struct folder *f)
 	known = index_folder_get(f->fs->index, f->id.number, &row) == 0;
 	j = json_pack("{s:o, s:s, s:s, s:b}", "name",
 		      name_json(*f->dir ? f->dir + 1 : "INBOX"), "phase",
-		      "legacy", "state", states[f->state], "renamed",
-		      f->renamed);
+		      "legacy", "state",
+		      atomic_load(&f->gone) ? "gone" : states[f->state],
+		      "renamed", f->renamed);
 	(void)json_object_set_new(j, "legacy", legacy_json(f, known, &row));
 	if (f->damage.kind != DAMAGE_NONE)
 		(void)json_object_set_new(j, "damage", damage_json(&f->damage));
@@ -170,7 +171,8 @@ static void add_native(const struct user *u, const char *dir, json_t *list)
 
 static bool is_native(struct user *u, const char *dir)
 {
-	DIR *d = user_folder(u, dir) ? NULL : open_dir(u->fd, dir, "cur");
+	bool legacy = user_folder(u, dir) || user_hides(u, dir);
+	DIR *d = legacy ? NULL : open_dir(u->fd, dir, "cur");
 
 	if (d)
 		(void)closedir(d);
@@ -251,6 +253,7 @@ static int add_user(const char *name, void *arg)
 {
 	const struct gather *g = arg;
 	struct user *u = user_attached(g->fs, name);
+	char *why;
 	json_t *j;
 
 	if (atomic_load(g->stop))
@@ -260,6 +263,10 @@ static int add_user(const char *name, void *arg)
 	else
 		j = json_pack("{s:o, s:b, s:[], s:[]}", "name", name_json(name),
 			      "attached", 0, "folders", "not_served");
+	why = u ? NULL : user_refusal(g->fs, name);
+	if (why)
+		(void)json_object_set_new(j, "error", json_string(why));
+	free(why);
 	return json_array_append_new(g->users, j) < 0 ? -ENOMEM : 0;
 }
 

@@ -1,28 +1,23 @@
 #include "fs/user.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "compat/foldername.h"
-#include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbx.h"
 #include "compat/text.h"
 #include "fs/discover.h"
+#include "fs/move.h"
+#include "fs/place.h"
 #include "fs/seed.h"
+#include "fs/tree.h"
 
 enum {
 	USER_BUCKETS = 4096,
 	REFRESH_MS = 1000,
+	REFRESH_SHARE = 20,
 };
 
 struct users {
@@ -50,7 +45,12 @@ static void user_free(struct user *u)
 	ledger_fini(&u->ledger);
 	free(u->folders); /* the folders themselves: folder_free_all() */
 	base_auto_close(&u->fd);
+	for (size_t i = 0; i < u->retired_count; i++)
+		free(u->retired[i]);
+	free(u->retired);
+	(void)pthread_mutex_destroy(&u->refresh_lock);
 	(void)pthread_mutex_destroy(&u->lock);
+	free(u->refusal);
 	free(u->name);
 	free(u);
 }
@@ -88,34 +88,6 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* ---- who has mail, and whose it is --------------------------------------- */
-
-/* The owner of the first legacy place there is, else of the new tree. */
-static int find_owner(struct fs *fs, const char *name, uid_t *uid, gid_t *gid)
-{
-	const struct options *o = fs->opt;
-	struct stat st;
-	int ret = -ENOENT;
-
-	for (unsigned i = 0; ret < 0 && i < o->inbox_count; i++)
-		ret = discover_stat(&o->inbox[i], name, &st);
-	if (ret < 0 && o->has_folders)
-		ret = discover_stat(&o->folders, name, &st);
-	if (ret < 0)
-		ret = fstatat(fs->store_fd, fs->multi ? name : ".", &st,
-			      AT_SYMLINK_NOFOLLOW) < 0
-			? -errno
-			: 0;
-	if (ret == 0 && fs->multi && !S_ISDIR(st.st_mode) &&
-	    !S_ISREG(st.st_mode))
-		ret = -ENOENT;
-	if (ret < 0)
-		return ret == -ENOTDIR ? -ENOENT : ret;
-	*uid = o->has_owner ? o->owner_uid : st.st_uid;
-	*gid = o->has_owner ? o->owner_gid : st.st_gid;
-	return 0;
-}
-
 /* ---- attaching ----------------------------------------------------------- */
 
 static int make_stores(struct user *u)
@@ -143,86 +115,17 @@ struct store *user_store(struct user *u, int place)
 	return u->inbox[place];
 }
 
-static int open_tree(struct user *u)
-{
-	struct fs *fs = u->fs;
-	int ret = 0;
-
-	if (fs->multi)
-		ret = io_mkdir(fs->store_fd, u->name, 0700, u->uid, u->gid);
-	if (ret < 0 && ret != -EEXIST)
-		return ret;
-	u->fd = io_open_beneath(fs->store_fd, fs->multi ? u->name : ".",
-				O_RDONLY | O_DIRECTORY);
-	return u->fd < 0 ? u->fd : 0;
-}
-
 static const char *ledger_file(const struct user *u)
 {
 	return u->fs->multi ? u->name : "ledger";
 }
 
-static int make_dir(const struct user *u, int dirfd, const char *name)
+int user_commit(struct user *u)
 {
-	int ret = io_mkdir(dirfd, name, 0700, u->uid, u->gid);
-
-	return ret == -EEXIST ? 0 : ret;
-}
-
-/* cur, new, tmp, and Maildir++'s mark of a subfolder. */
-static int make_folder_dirs(const struct user *u, const char *dir)
-{
-	static const char *const subs[] = { "cur", "new", "tmp" };
-	AUTO_FD int fd = -1;
-	struct stat st;
-	int ret = *dir ? make_dir(u, u->fd, dir) : 0;
-
-	if (ret < 0)
-		return ret;
-	fd = io_open_beneath(u->fd, *dir ? dir : ".", O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(subs); i++)
-		ret = make_dir(u, fd, subs[i]);
-	if (ret == 0 && *dir && fstatat(fd, "maildirfolder", &st, 0) < 0)
-		ret = io_replace_file(fd, "maildirfolder", "", 0, u->uid,
-				      u->gid);
-	return ret;
+	return ledger_commit(u->fs->ledgers_fd, ledger_file(u), &u->ledger);
 }
 
 /* ---- folders ------------------------------------------------------------- */
-
-static int random_guid(char *out)
-{
-	uint8_t raw[16];
-
-	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
-		return -EIO;
-	for (size_t i = 0; i < sizeof(raw); i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", raw[i]);
-	return 0;
-}
-
-/* Numbers for the new lines from @first on, then the ledger, then what can be
- * seen: a crash between leaves nothing that is not made good by doing it
- * again. */
-static int settle(struct user *u, size_t first)
-{
-	struct ledger *l = &u->ledger;
-	uint32_t number;
-	int ret;
-
-	if (first == l->count)
-		return 0;
-	ret = ledger_number(u->fs->state_fd, (uint32_t)(l->count - first),
-			    &number);
-	for (size_t i = first; ret == 0 && i < l->count; i++) {
-		l->folders[i].number = number++;
-		ret = random_guid(l->folders[i].guid);
-	}
-	return ret < 0 ? ret
-		       : ledger_save(u->fs->ledgers_fd, ledger_file(u), l);
-}
 
 static int by_dir(const void *a, const void *b)
 {
@@ -231,75 +134,118 @@ static int by_dir(const void *a, const void *b)
 	return strcmp((*x)->dir, (*y)->dir);
 }
 
-static void note_renamed(struct folder *f)
+void user_sort(struct user *u)
 {
-	char plain[FOLDERNAME_MAX + 1];
-	char from[PATH_MAX], name[400];
-	bool changed = false;
-
-	if (f->dir[0] == '\0')
-		return;
-	foldername_map(f->legacy, f->fs->opt->dots, plain, &changed);
-	f->renamed = changed || strcmp(plain, f->dir) != 0;
-	if (!f->renamed)
-		return;
-	folder_log_name(f, name, sizeof(name));
-	log_warn("%s: shows the mailbox %s, whose name a Maildir++ folder "
-		 "cannot have",
-		 name,
-		 text_escape(f->legacy, strlen(f->legacy), from, sizeof(from)));
-}
-
-static int show_folders(struct user *u, size_t first)
-{
-	struct folder **more;
-	int ret = 0;
-
-	more = reallocarray(u->folders, u->ledger.count + 1,
-			    sizeof(struct folder *));
-	if (!more)
-		return -ENOMEM;
-	u->folders = more;
-	for (size_t i = first; ret == 0 && i < u->ledger.count; i++) {
-		const struct ledger_folder *l = &u->ledger.folders[i];
-
-		if (l->phase != PHASE_LEGACY)
-			continue;
-		ret = make_folder_dirs(u, l->dir);
-		if (ret < 0)
-			break;
-		more[u->count] = folder_new(u->fs, u, l);
-		if (!more[u->count])
-			return -ENOMEM;
-		note_renamed(more[u->count]);
-		u->count++;
-	}
-	/* Without a legacy INBOX, INBOX is an empty native one. */
-	if (ret == 0 && (u->mail || u->inbox[0]))
-		ret = make_folder_dirs(u, "");
 	if (u->count > 0)
 		qsort(u->folders, u->count, sizeof(struct folder *), by_dir);
+}
+
+static int room_for_folders(struct user *u)
+{
+	struct folder **more;
+
+	(void)pthread_mutex_lock(&u->lock);
+	more = reallocarray(u->folders, u->ledger.count + 1,
+			    sizeof(struct folder *));
+	if (more)
+		u->folders = more;
+	(void)pthread_mutex_unlock(&u->lock);
+	return more ? 0 : -ENOMEM;
+}
+
+static int show_folder(struct user *u, size_t line)
+{
+	struct folder *f;
+	int ret = tree_make_folder(u, u->ledger.folders[line].dir);
+
+	if (ret < 0)
+		return ret;
+	f = folder_new(u->fs, u, &u->ledger.folders[line]);
+	if (!f)
+		return -ENOMEM;
+	f->line = line;
+	move_note_name(f);
+	(void)pthread_mutex_lock(&u->lock);
+	u->folders[u->count++] = f;
+	(void)pthread_mutex_unlock(&u->lock);
+	return 0;
+}
+
+/* The lines that have no folder yet. */
+static int show_folders(struct user *u)
+{
+	size_t before = u->count;
+	int ret = room_for_folders(u);
+
+	for (; ret == 0 && u->shown < u->ledger.count; u->shown++) {
+		if (u->ledger.folders[u->shown].phase == PHASE_LEGACY)
+			ret = show_folder(u, u->shown);
+		if (ret < 0)
+			break;
+	}
+	if (u->count == before)
+		return ret;
+	(void)pthread_mutex_lock(&u->lock);
+	user_sort(u);
+	(void)pthread_mutex_unlock(&u->lock);
 	return ret;
 }
 
-/* With the user's lock. */
-static int refresh(struct user *u)
+/* With the refresh_lock. */
+static int refresh(struct user *u, bool *missing_out)
 {
-	size_t first = u->ledger.count;
-	int ret;
+	int64_t start = now_ms();
+	int ret = discover_folders(u, missing_out);
 
-	ret = discover_folders(u);
 	if (ret == 0)
-		ret = settle(u, first);
-	if (ret == 0)
-		ret = show_folders(u, u->attached ? first : 0);
-	u->refreshed_ms = now_ms();
+		ret = show_folders(u);
+	u->refresh_took_ms = now_ms() - start;
+	atomic_store(&u->refreshed_ms, now_ms());
 	return ret;
+}
+
+/* What is in the ledger is shown, then what is in the legacy places is
+ * compared with it; twice, when something is missing there. */
+static int find_folders(struct user *u)
+{
+	bool missing = false;
+	int ret = move_finish(u);
+
+	if (ret == 0)
+		ret = tree_check_owners(u);
+	if (ret == 0)
+		ret = show_folders(u);
+	if (ret == 0)
+		ret = refresh(u, &missing);
+	if (ret == 0 && missing)
+		ret = refresh(u, &missing);
+	/* Without a legacy INBOX, INBOX is an empty native one. */
+	if (ret == 0 && (u->mail || u->inbox[0]))
+		ret = tree_make_folder(u, "");
+	return ret;
+}
+
+static void log_not_served(struct user *u)
+{
+	const struct not_served *first = u->not_served;
+	size_t more = u->not_served_count;
+	char name[400];
+
+	if (more == 0)
+		return;
+	(void)text_escape(u->name, strlen(u->name), name, sizeof(name));
+	if (more == 1)
+		log_warn("%s: %s: not shown: %s", name, first->path,
+			 first->why);
+	else
+		log_warn("%s: %zu files are not shown, the first: %s: %s; "
+			 "janusmail status names them all",
+			 name, more, first->path, first->why);
 }
 
 static int attach(struct user *u)
 {
-	int ret = open_tree(u);
+	int ret = tree_open(u);
 
 	if (ret == 0)
 		ret = make_stores(u);
@@ -307,13 +253,14 @@ static int attach(struct user *u)
 		ret = ledger_load(u->fs->ledgers_fd, ledger_file(u),
 				  &u->ledger);
 	if (ret == 0)
-		ret = refresh(u);
+		ret = find_folders(u);
+	(void)pthread_mutex_lock(&u->lock);
 	if (ret == 0)
 		ret = seed_subscriptions(u);
-	for (size_t i = 0; ret == 0 && i < u->not_served_count; i++)
-		log_warn("%s: %s: not shown: %s", u->name,
-			 u->not_served[i].path, u->not_served[i].why);
 	u->attached = ret == 0;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (ret == 0)
+		log_not_served(u);
 	return ret;
 }
 
@@ -329,6 +276,7 @@ static struct user *user_new(struct fs *fs, const char *name)
 		free(u);
 		return NULL;
 	}
+	(void)pthread_mutex_init(&u->refresh_lock, NULL);
 	(void)pthread_mutex_init(&u->lock, NULL);
 	return u;
 }
@@ -357,6 +305,7 @@ static struct user *table_get(struct fs *fs, const char *name)
  * from the start. */
 static void detach(struct user *u)
 {
+	(void)pthread_mutex_lock(&u->lock);
 	for (size_t i = 0; i < ARRAY_LEN(u->inbox); i++) {
 		if (u->inbox[i])
 			u->inbox[i]->ops->free(u->inbox[i]);
@@ -366,209 +315,189 @@ static void detach(struct user *u)
 		u->mail->ops->free(u->mail);
 	u->mail = NULL;
 	ledger_fini(&u->ledger);
-	u->count = 0;
+	u->count = u->shown = 0;
 	base_auto_close(&u->fd);
 	u->fd = -1;
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+/* Return: whether it is to be logged. */
+static bool set_refusal(struct user *u, const char *why)
+{
+	char *copy = why ? strdup(why) : NULL, *was;
+
+	(void)pthread_mutex_lock(&u->lock);
+	was = u->refusal;
+	u->refusal = copy;
+	(void)pthread_mutex_unlock(&u->lock);
+	why = why && was && strcmp(why, was) == 0 ? NULL : why;
+	free(was);
+	return why != NULL;
+}
+
+/* With the refresh_lock. */
+static int attach_owned(struct user *u)
+{
+	struct place_owner owner;
+	char name[400];
+	int ret = place_owner(u->fs, u->name, &owner);
+
+	(void)text_escape(u->name, strlen(u->name), name, sizeof(name));
+	if (set_refusal(u, ret < 0 ? owner.why : NULL))
+		log_err("user %s: not shown: %s", name, owner.why);
+	if (ret < 0)
+		return ret;
+	u->uid = owner.uid;
+	u->gid = owner.gid;
+	ret = attach(u);
+	if (ret < 0) {
+		log_err("user %s: cannot be shown: %s", name,
+			ret == -EBADMSG
+				? "the ledger in the new store is damaged; "
+				  "restore it from a backup"
+				: strerrordesc_np(-ret));
+		detach(u);
+	}
+	return ret;
+}
+
+static bool is_attached(struct user *u)
+{
+	bool attached;
+
+	(void)pthread_mutex_lock(&u->lock);
+	attached = u->attached;
+	(void)pthread_mutex_unlock(&u->lock);
+	return attached;
 }
 
 int user_find(struct fs *fs, const char *name, struct user **out)
 {
 	struct user *u;
-	uid_t uid;
-	gid_t gid;
 	int ret;
 
 	if (fs->multi && !pattern_user_valid(name))
 		return -ENOENT;
-	ret = find_owner(fs, name, &uid, &gid);
+	ret = place_exists(fs, name);
 	if (ret < 0)
 		return ret == -ELOOP ? -ENOENT : ret;
 	u = table_get(fs, name);
 	if (!u)
 		return -ENOMEM;
-	(void)pthread_mutex_lock(&u->lock);
-	if (!u->attached) {
-		u->uid = uid;
-		u->gid = gid;
-		ret = attach(u);
-		if (ret < 0) {
-			log_err("user %s: cannot be shown: %s", name,
-				ret == -EBADMSG
-					? "the ledger in the new store is "
-					  "damaged; restore it from a backup"
-					: strerrordesc_np(-ret));
-			detach(u);
-		}
-	}
-	(void)pthread_mutex_unlock(&u->lock);
 	*out = u;
+	if (is_attached(u))
+		return 0;
+	(void)pthread_mutex_lock(&u->refresh_lock);
+	if (!is_attached(u))
+		ret = attach_owned(u);
+	(void)pthread_mutex_unlock(&u->refresh_lock);
 	return ret;
 }
 
-struct user *user_attached(struct fs *fs, const char *name)
+static struct user *table_find(struct fs *fs, const char *name)
 {
 	struct users *t = fs->users;
 	struct user *u;
-	bool attached;
 
 	(void)pthread_mutex_lock(&t->lock);
 	u = t->buckets[hash(name)];
 	while (u && strcmp(u->name, name) != 0)
 		u = u->next;
 	(void)pthread_mutex_unlock(&t->lock);
+	return u;
+}
+
+struct user *user_attached(struct fs *fs, const char *name)
+{
+	struct user *u = table_find(fs, name);
+
+	return u && is_attached(u) ? u : NULL;
+}
+
+char *user_refusal(struct fs *fs, const char *name)
+{
+	struct user *u = table_find(fs, name);
+	char *why = NULL;
+
 	if (!u)
 		return NULL;
 	(void)pthread_mutex_lock(&u->lock);
-	attached = u->attached;
+	why = u->refusal ? strdup(u->refusal) : NULL;
 	(void)pthread_mutex_unlock(&u->lock);
-	return attached ? u : NULL;
+	return why;
+}
+
+/* Walking takes up to a twentieth of the time. */
+static bool is_due(struct user *u, int64_t took_ms)
+{
+	int64_t every = took_ms * REFRESH_SHARE;
+
+	if (every < REFRESH_MS)
+		every = REFRESH_MS;
+	return now_ms() - atomic_load(&u->refreshed_ms) >= every;
 }
 
 int user_refresh(struct user *u)
 {
+	bool missing;
 	int ret = 0;
 
-	(void)pthread_mutex_lock(&u->lock);
-	if (now_ms() - u->refreshed_ms >= REFRESH_MS)
-		ret = refresh(u);
-	(void)pthread_mutex_unlock(&u->lock);
+	if (!is_due(u, 0) || pthread_mutex_trylock(&u->refresh_lock) != 0)
+		return 0;
+	if (is_due(u, u->refresh_took_ms))
+		ret = refresh(u, &missing);
+	(void)pthread_mutex_unlock(&u->refresh_lock);
 	return ret;
+}
+
+static int by_key(const void *key, const void *element)
+{
+	const struct folder *const *f = element;
+
+	return strcmp(key, (*f)->dir);
+}
+
+/* A folder that is gone, too. */
+static struct folder *find_folder(struct user *u, const char *dir)
+{
+	struct folder **found = NULL, *f;
+
+	(void)pthread_mutex_lock(&u->lock);
+	if (u->count > 0)
+		found = bsearch(dir, u->folders, u->count,
+				sizeof(struct folder *), by_key);
+	f = found ? *found : NULL;
+	(void)pthread_mutex_unlock(&u->lock);
+	return f;
 }
 
 struct folder *user_folder(struct user *u, const char *dir)
 {
-	struct folder *found = NULL;
-	size_t lo = 0, hi;
+	struct folder *f = find_folder(u, dir);
 
-	(void)pthread_mutex_lock(&u->lock);
-	hi = u->count;
-	while (lo < hi && !found) {
-		size_t mid = lo + (hi - lo) / 2;
-		int c = strcmp(dir, u->folders[mid]->dir);
+	return f && !atomic_load(&f->gone) ? f : NULL;
+}
 
-		if (c == 0)
-			found = u->folders[mid];
-		else if (c < 0)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	(void)pthread_mutex_unlock(&u->lock);
-	return found;
+bool user_hides(struct user *u, const char *dir)
+{
+	const struct folder *f = find_folder(u, dir);
+
+	return f && atomic_load(&f->gone);
 }
 
 int user_save_folder(struct user *u, const struct folder *f, uint32_t number,
 		     uint32_t uidvalidity)
 {
-	int ret = -ENOENT;
-
-	(void)pthread_mutex_lock(&u->lock);
-	for (size_t i = 0; i < u->ledger.count; i++) {
-		struct ledger_folder *l = &u->ledger.folders[i];
-
-		if (strcmp(l->dir, f->dir) != 0)
-			continue;
-		l->number = number;
-		l->uidvalidity = uidvalidity;
-		memcpy(l->guid, f->guid, sizeof(l->guid));
-		ret = ledger_save(u->fs->ledgers_fd, ledger_file(u),
-				  &u->ledger);
-		break;
-	}
-	(void)pthread_mutex_unlock(&u->lock);
-	return ret;
-}
-
-/* ---- everyone ------------------------------------------------------------ */
-
-struct names {
-	struct fs *fs;
-	char **names;
-	size_t count;
-};
-
-static int add_name(const char *name, void *arg)
-{
-	struct names *n = arg;
-	char **more;
-	uid_t uid;
-	gid_t gid;
-	int ret = pattern_user_valid(name) ? find_owner(n->fs, name, &uid, &gid)
-					   : -ENOENT;
-
-	if (ret == -ELOOP)
-		log_warn("user %s: not shown: a symbolic link lies where the "
-			 "mail should be",
-			 name);
-	if (ret < 0)
-		return 0;
-	more = reallocarray(n->names, n->count + 1, sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	n->names = more;
-	more[n->count] = strdup(name);
-	if (!more[n->count])
-		return -ENOMEM;
-	n->count++;
-	return 0;
-}
-
-static int add_native(struct names *n)
-{
-	const struct dirent *de;
-	int ret = 0;
-	int fd = io_open_beneath(n->fs->store_fd, ".", O_RDONLY | O_DIRECTORY);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!d) {
-		base_auto_close(&fd);
-		return fd < 0 ? fd : -EIO;
-	}
-	while (ret == 0) {
-		ret = io_readdir(d, &de);
-		if (ret < 0 || !de)
-			break;
-		if (de->d_type == DT_DIR || de->d_type == DT_UNKNOWN)
-			ret = add_name(de->d_name, n);
-	}
-	(void)closedir(d);
-	return ret;
-}
-
-static int gather_names(struct names *n)
-{
-	const struct options *o = n->fs->opt;
-	int ret = 0;
-
-	for (unsigned i = 0; ret == 0 && i < o->inbox_count; i++)
-		ret = pattern_users(&o->inbox[i], add_name, n);
-	if (ret == 0 && o->has_folders)
-		ret = pattern_users(&o->folders, add_name, n);
-	return ret == 0 ? add_native(n) : ret;
-}
-
-static int by_text(const void *a, const void *b)
-{
-	const char *const *x = a, *const *y = b;
-
-	return strcmp(*x, *y);
-}
-
-int user_each_name(struct fs *fs, user_name_fn *fn, void *arg)
-{
-	struct names n = { .fs = fs };
+	struct ledger_folder *l;
 	int ret;
 
-	if (!fs->multi)
-		return fn("", arg);
-	ret = gather_names(&n);
-	if (n.count > 0)
-		qsort(n.names, n.count, sizeof(*n.names), by_text);
-	for (size_t i = 0; ret == 0 && i < n.count; i++)
-		if (i == 0 || strcmp(n.names[i - 1], n.names[i]) != 0)
-			ret = fn(n.names[i], arg);
-	for (size_t i = 0; i < n.count; i++)
-		free(n.names[i]);
-	free(n.names);
+	(void)pthread_mutex_lock(&u->lock);
+	l = &u->ledger.folders[f->line];
+	l->number = number;
+	l->uidvalidity = uidvalidity;
+	memcpy(l->guid, f->guid, sizeof(l->guid));
+	l->dirty = true;
+	ret = user_commit(u);
+	(void)pthread_mutex_unlock(&u->lock);
 	return ret;
 }

@@ -32,19 +32,29 @@ struct user {
 	char *name; /* "" in single-user mode */
 	uid_t uid;  /* the tree belongs to */
 	gid_t gid;
-	int fd; /* Maildir++ root in the new store */
+	int fd;		    /* Maildir++ root in the new store */
 	atomic_int waiting; /* threads that wait for folders of this user */
+
+	/* Held by the one thread that attaches the user or looks for folders.
+	 * Taken before all others. What it guards it alone changes, and what
+	 * others read it changes with @lock held, too. */
+	pthread_mutex_t refresh_lock;
+	size_t shown; /* lines of the ledger that have a folder */
+	_Atomic int64_t refreshed_ms;
+	int64_t refresh_took_ms;
+	char **retired; /* names that folders had before */
+	size_t retired_count;
 
 	pthread_mutex_t lock; /* guards what follows */
 	bool attached;
 	struct ledger ledger;
-	struct folder **folders; /* by dir */
+	struct folder **folders; /* by dir; those that are gone, too */
 	size_t count;
 	struct store *inbox[OPTIONS_INBOX_MAX];
 	struct store *mail; /* folders= */
 	struct not_served *not_served;
 	size_t not_served_count;
-	int64_t refreshed_ms;
+	char *refusal; /* why he is not shown; NULL when he may be */
 	struct user *next;
 };
 
@@ -55,27 +65,44 @@ void users_free(struct users *t);
 
 /**
  * user_find - the user of that name, attached
- * Return: 0; -ENOENT when no place names him; -errno (logged).
+ * Return: 0; -ENOENT when no place names him; -EACCES when it is in doubt whose
+ * mail it is; -errno (logged).
  */
 MUST_CHECK int user_find(struct fs *fs, const char *name, struct user **out);
+
+/** user_refusal - why user_find() gave -EACCES, to be freed; NULL */
+char *user_refusal(struct fs *fs, const char *name);
 
 /** user_attached - the user of that name if he was attached before; NULL */
 struct user *user_attached(struct fs *fs, const char *name);
 
 /**
- * user_refresh - look for folders that are new in the legacy places
- * Does nothing within a second of the last time.
+ * user_refresh - look for folders that are new, renamed or gone in the legacy
+ * places
+ * Does nothing within a second of the last time, longer when that took long, or
+ * while another thread is at it.
  */
 MUST_CHECK int user_refresh(struct user *u);
 
 /** user_folder - the legacy folder shown as directory @dir; NULL if none */
 struct folder *user_folder(struct user *u, const char *dir);
 
+/** user_hides - whether @dir is the directory of a folder whose file is gone,
+ * so that it must not show */
+bool user_hides(struct user *u, const char *dir);
+
 /** user_save_folder - put a folder's number and UIDVALIDITY, which are to be
  * its own from now on, into the ledger. The caller holds its sync_lock, not
  * the user's lock. Return: 0; -ENOENT; -errno */
 MUST_CHECK int user_save_folder(struct user *u, const struct folder *f,
 				uint32_t number, uint32_t uidvalidity);
+
+/** user_commit - make durable what changed in the ledger; with the user's
+ * lock. Return: 0; -errno */
+MUST_CHECK int user_commit(struct user *u);
+
+/** user_sort - names of folders changed; with the user's lock */
+void user_sort(struct user *u);
 
 /** user_store - the legacy store a place means; NULL if there is none */
 struct store *user_store(struct user *u, int place);

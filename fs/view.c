@@ -28,8 +28,11 @@ struct folder *view_folder(const struct node *n)
 bool view_is_hidden(const struct fs *fs, const struct node *parent,
 		    const char *name)
 {
-	return !fs->multi && parent->kind == NODE_MAIL &&
-		strcmp(name, FS_STATE_SINGLE) == 0;
+	if (parent->kind != NODE_MAIL)
+		return false;
+	if (name[0] == '.')
+		return user_hides(parent->user, name);
+	return !fs->multi && strcmp(name, FS_STATE_SINGLE) == 0;
 }
 
 static struct node_role role_in(const struct node *parent, const char *name,

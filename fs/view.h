@@ -57,6 +57,7 @@ MUST_CHECK int view_may_change(const struct node *parent, const char *name);
 /** view_folder - the legacy folder that a node belongs to; NULL */
 struct folder *view_folder(const struct node *n);
 
-/** view_is_hidden - whether @name in @parent is ours and not shown */
+/** view_is_hidden - whether @name in @parent is not shown: our own directory,
+ * or a folder whose legacy file is gone */
 bool view_is_hidden(const struct fs *fs, const struct node *parent,
 		    const char *name);

@@ -1,0 +1,200 @@
+#include "fs/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compat/foldername.h"
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/text.h"
+
+int tree_open(struct user *u)
+{
+	struct fs *fs = u->fs;
+	int ret = 0;
+
+	if (fs->multi)
+		ret = io_mkdir(fs->store_fd, u->name, 0700, u->uid, u->gid);
+	if (ret < 0 && ret != -EEXIST)
+		return ret;
+	u->fd = io_open_within(fs->store_fd, fs->multi ? u->name : ".",
+			       O_RDONLY | O_DIRECTORY);
+	return u->fd < 0 ? u->fd : 0;
+}
+
+static int make_dir(const struct user *u, int dirfd, const char *name)
+{
+	int ret = io_mkdir(dirfd, name, 0700, u->uid, u->gid);
+
+	return ret == -EEXIST ? 0 : ret;
+}
+
+int tree_make_folder(const struct user *u, const char *dir)
+{
+	static const char *const subs[] = { "cur", "new", "tmp" };
+	AUTO_FD int fd = -1;
+	struct stat st;
+	int ret = *dir ? make_dir(u, u->fd, dir) : 0;
+
+	if (ret < 0)
+		return ret;
+	fd = io_open_beneath(u->fd, *dir ? dir : ".", O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(subs); i++)
+		ret = make_dir(u, fd, subs[i]);
+	if (ret == 0 && *dir && fstatat(fd, "maildirfolder", &st, 0) < 0)
+		ret = io_replace_file(fd, "maildirfolder", "", 0, u->uid,
+				      u->gid);
+	return ret;
+}
+
+/* ---- renaming ------------------------------------------------------------ */
+
+static int rename_in(int dirfd, const char *from, const char *to)
+{
+	int ret = io_rename(dirfd, from, dirfd, to, RENAME_NOREPLACE);
+
+	if (ret == -ENOENT)
+		return 0;
+	return ret < 0 ? ret : io_fsync_dir(dirfd);
+}
+
+int tree_rename_folder(const struct user *u, const char *from, const char *to)
+{
+	const struct options *o = u->fs->opt;
+	AUTO_FD int control = -1;
+	int ret = rename_in(u->fd, from, to);
+
+	if (ret < 0 || !o->has_control)
+		return ret;
+	control =
+		pattern_open(&o->control, u->name, "", O_RDONLY | O_DIRECTORY);
+	if (control < 0)
+		return control == -ENOENT ? 0 : control;
+	ret = rename_in(control, from, to);
+	/* What nobody knows there is seeded again. */
+	return ret == -EEXIST ? 0 : ret;
+}
+
+/* ---- owners -------------------------------------------------------------- */
+
+struct audit {
+	const struct user *user;
+	unsigned long mended, wrong;
+	char first[600]; /* of what is wrong; text_escape()d */
+};
+
+static void add_wrong(struct audit *a, const char *dir, const char *name)
+{
+	char path[FOLDERNAME_MAX + 32];
+
+	if (a->wrong++ > 0)
+		return;
+	if (text_path(path, sizeof(path), "%s%s%s", dir, *dir ? "/" : "",
+		      name) < 0)
+		return;
+	(void)text_escape(path, strlen(path), a->first, sizeof(a->first));
+}
+
+/* Can only root have put there what lies in it? Nobody can give a directory
+ * to root, or move one of root's. */
+static bool is_roots(const struct stat *st)
+{
+	return S_ISDIR(st->st_mode) && st->st_uid == 0 &&
+		!(st->st_mode & (S_IWGRP | S_IWOTH));
+}
+
+static int give(struct audit *a, int fd)
+{
+	a->mended++;
+	return fchownat(fd, "", a->user->uid, a->user->gid, AT_EMPTY_PATH) < 0
+		? -errno
+		: 0;
+}
+
+/* @trusted: nobody but root may write to the directory that it lies in. In
+ * another a file of root's may be a hard link that somebody made. */
+static int check_name(struct audit *a, int dirfd, const char *dir,
+		      const char *name, bool trusted)
+{
+	AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_uid == a->user->uid)
+		return 0;
+	if (is_roots(&st) ||
+	    (trusted && S_ISREG(st.st_mode) && st.st_uid == 0 &&
+	     st.st_nlink == 1))
+		return give(a, fd);
+	add_wrong(a, dir, name);
+	return 0;
+}
+
+/* What we make in a folder, and last the folder itself: once it is the user's,
+ * he may put things there. */
+static int check_folder(struct audit *a, const char *dir)
+{
+	static const char *const names[] = { "cur",
+					     "new",
+					     "tmp",
+					     "maildirfolder",
+					     "dovecot-keywords",
+					     "dovecot-uidlist",
+					     "subscriptions" };
+	AUTO_FD int fd = io_open_beneath(a->user->fd, *dir ? dir : ".",
+					 O_RDONLY | O_DIRECTORY);
+	struct stat st;
+	int ret = 0;
+
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(names); i++)
+		ret = check_name(a, fd, dir, names[i], is_roots(&st));
+	if (ret < 0 || st.st_uid == a->user->uid)
+		return ret;
+	/* A single user's root is the directory that the admin made. */
+	if (!*dir && !a->user->fs->multi)
+		return 0;
+	if (is_roots(&st))
+		return give(a, fd);
+	add_wrong(a, dir, "");
+	return 0;
+}
+
+int tree_check_owners(struct user *u)
+{
+	struct audit a = { .user = u };
+	char name[400];
+	int ret = 0;
+
+	if (geteuid() != 0 || u->uid == 0)
+		return 0;
+	for (size_t i = 0; ret == 0 && i < u->ledger.count; i++)
+		if (u->ledger.folders[i].dir[0])
+			ret = check_folder(&a, u->ledger.folders[i].dir);
+	if (ret == 0)
+		ret = check_folder(&a, "");
+	(void)text_escape(u->name, strlen(u->name), name, sizeof(name));
+	if (a.mended > 0)
+		log_info("user %s: %lu files and directories in the new store "
+			 "belonged to root; they are the user's now",
+			 name, a.mended);
+	if (a.wrong > 0)
+		log_warn("user %s: %lu files or directories in the new store "
+			 "do not belong to the user, so that Dovecot cannot "
+			 "use them (the first: %s); chown them to %u:%u",
+			 name, a.wrong, a.first, u->uid, u->gid);
+	return ret;
+}

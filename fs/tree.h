@@ -1,0 +1,33 @@
+/*
+ * tree.h - a user's directories in the new store.
+ *
+ * All of them belong to the user. Threads: for the one that holds the user's
+ * refresh_lock, or attaches the user.
+ */
+#pragma once
+
+#include "compat/base.h"
+#include "fs/user.h"
+
+/** tree_open - open the user's Maildir++ root, made if need be, as ->fd */
+MUST_CHECK int tree_open(struct user *u);
+
+/**
+ * tree_check_owners - give the user what we made in his tree as root's
+ * Folders are those of the ledger. Only what nobody else can have put there
+ * changes hands; what else does not belong to the user is reported in the log.
+ * Return: 0; -errno.
+ */
+MUST_CHECK int tree_check_owners(struct user *u);
+
+/** tree_make_folder - @dir ("" for INBOX) with cur, new, tmp, and Maildir++'s
+ * mark of a subfolder, where they are missing */
+MUST_CHECK int tree_make_folder(const struct user *u, const char *dir);
+
+/**
+ * tree_rename_folder - rename a folder's directory, and its directory below
+ * control=; a missing one is fine
+ * Return: 0; -EEXIST; -errno.
+ */
+MUST_CHECK int tree_rename_folder(const struct user *u, const char *from,
+				  const char *to);
