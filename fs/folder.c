@@ -368,6 +368,21 @@ int folder_by_name(struct folder *f, bool in_new, const char *name,
 	return 0;
 }
 
+static int keep_uid(const struct msg *m, const char *name, void *arg)
+{
+	uint32_t *uid = arg;
+
+	(void)name;
+	*uid = m->uid; /* they come in order */
+	return 0;
+}
+
+int folder_highest(const struct folder *f, uint32_t *uid_out)
+{
+	*uid_out = 0;
+	return index_each(f->fs->index, f->id.number, keep_uid, uid_out);
+}
+
 /* -ESTALE: sync, and try again. */
 static ssize_t read_once(struct folder *f, uint32_t uid, void *buf, size_t len,
 			 uint64_t off)

@@ -68,7 +68,8 @@ struct folder {
 	struct stamp stamp;
 	int64_t stamp_ns;     /* when it was taken */
 	int64_t locked_until; /* UW kept it locked: nobody tries before */
-	uint32_t listed;      /* highest UID that dovecot-uidlist names */
+	uint32_t listed;      /* UIDs up to this are Dovecot's knowledge */
+	uint32_t last_record; /* highest UID that dovecot-uidlist names */
 	bool uidlist_read;
 	bool synced; /* rows show the state at @stamp */
 	bool late;   /* Dovecot's files are yet to be brought up to date */
@@ -146,6 +147,9 @@ void folder_log_name(const struct folder *f, char *out, size_t size);
 
 /** folder_close_idle - close MBX files not used for @ms; 0: all */
 void folder_close_idle(int64_t ms);
+
+/** folder_highest - the highest UID that has a row; 0 if none has */
+MUST_CHECK int folder_highest(const struct folder *f, uint32_t *uid_out);
 
 /** folder_open_dir - the folder's directory in the new store, or one below it
  * @sub: "" or "cur", "new". Return: a descriptor; -errno */

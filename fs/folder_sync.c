@@ -294,14 +294,35 @@ static void remember(struct folder *f, const struct index_folder *row)
 	(void)pthread_rwlock_unlock(&f->lock);
 }
 
+/*
+ * The index was lost and the MBX is damaged: the rows that a scan can make now
+ * are not all that Dovecot has been shown. A short listing would be an EXPUNGE
+ * to every client, so there is none until the damage is mended; nor are there
+ * rows that somebody could take for all.
+ */
+static int hide_short(struct folder *f, struct index_folder *row)
+{
+	uint32_t last = 0;
+	int ret = folder_highest(f, &last);
+
+	if (ret < 0 || f->last_record <= last)
+		return ret;
+	row->messages = 0;
+	return index_folder_drop(f->fs->index, f->id.number);
+}
+
 static int sync_once(struct folder *f)
 {
 	struct index_folder row;
+	bool lost = f->id.uidvalidity != 0 &&
+		index_folder_get(f->fs->index, f->id.number, &row) == -ENOENT;
 	int ret = sync_regime(f, &row);
 	bool header = ret == -EBADMSG;
 
 	if (ret == 0) {
 		ret = show_control(f, &row);
+		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)
+			ret = hide_short(f, &row);
 		if (ret == 0)
 			atomic_store(&f->seeded, true);
 	}
@@ -309,7 +330,7 @@ static int sync_once(struct folder *f)
 		return ret;
 	remember(f, &row);
 	/* With a damaged header the earlier rows stand, if there are any. */
-	if (header && row.messages == 0)
+	if (row.messages == 0 && (header || row.damage.kind == DAMAGE_RECORD))
 		note_damage(f, &row.damage, FOLDER_UNREADABLE);
 	else
 		note_damage(f, &row.damage,

@@ -70,6 +70,7 @@ static int read_list(struct folder *f, int dir)
 		ret = uidlist_parse(text, len, &h, take_record, &g);
 	if (ret < 0)
 		return ret;
+	f->last_record = g.last;
 	f->listed = h.uidnext > g.last + 1 ? h.uidnext - 1 : g.last;
 	if (h.uidvalidity != f->id.uidvalidity)
 		return -ESTALE;
@@ -85,6 +86,7 @@ struct writing {
 	uint32_t above;
 	FILE *f;
 	uint64_t count;
+	uint32_t highest;
 };
 
 static int add_line(const struct msg *m, const char *name, void *arg)
@@ -107,22 +109,23 @@ static int add_line(const struct msg *m, const char *name, void *arg)
 	r.name_len = strlen(r.name);
 	if (uidlist_write_record(w->f, &r))
 		w->count++;
+	w->highest = m->uid;
 	return 0;
 }
 
-/* The lines for rows above f->listed. Return: their number; -errno. */
-static int64_t make_lines(struct folder *f, char **text, size_t *len)
+/* The lines for rows above f->listed; @w->f is closed then. */
+static int make_lines(struct folder *f, struct writing *w, char **text,
+		      size_t *len)
 {
-	struct writing w = { .id = &f->id, .above = f->listed };
 	int ret;
 
-	w.f = open_memstream(text, len);
-	if (!w.f)
+	w->id = &f->id;
+	w->above = f->listed;
+	w->f = open_memstream(text, len);
+	if (!w->f)
 		return -ENOMEM;
-	ret = index_each(f->fs->index, f->id.number, add_line, &w);
-	if (fclose(w.f) != 0)
-		ret = -ENOMEM;
-	return ret < 0 ? ret : (int64_t)w.count;
+	ret = index_each(f->fs->index, f->id.number, add_line, w);
+	return fclose(w->f) != 0 ? -ENOMEM : ret;
 }
 
 static int append(int dir, const char *text, size_t len)
@@ -149,24 +152,30 @@ static void show_up_to(struct folder *f, uint32_t uid)
 	(void)pthread_rwlock_unlock(&f->lock);
 }
 
-/* With the lock file. */
-static int catch_up(struct folder *f, int dir, uint32_t last)
+/* With the lock file. Behind damage there may be messages below UIDLAST that
+ * are yet to be listed: then only what was listed counts as known. */
+static int catch_up(struct folder *f, int dir, const struct index_folder *row)
 {
+	struct writing w = { .count = 0 };
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	int64_t n;
 	/* Dovecot may have given out UIDs since. */
 	int ret = read_list(f, dir);
 
+	if (ret == 0)
+		ret = make_lines(f, &w, &text, &len);
+	if (ret == 0 && w.count > 0)
+		ret = append(dir, text, len);
 	if (ret < 0)
 		return ret;
-	n = make_lines(f, &text, &len);
-	ret = n > 0 ? append(dir, text, len) : (int)n;
-	if (ret == 0)
-		f->listed = last;
-	if (ret == 0 && n > 0)
-		ret = folder_bump(f, "new");
-	return ret == 0 && n > 0 ? folder_bump(f, "cur") : ret;
+	if (row->damage.kind != DAMAGE_RECORD)
+		f->listed = row->uidnext - 1;
+	else if (w.highest > f->listed)
+		f->listed = w.highest;
+	if (w.count == 0)
+		return 0;
+	ret = folder_bump(f, "new");
+	return ret == 0 ? folder_bump(f, "cur") : ret;
 }
 
 int follow_uidlist(struct folder *f, const struct index_folder *row)
@@ -183,7 +192,7 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 		show_up_to(f, f->listed);
 		ret = dotlock_take(f->user, dir, lock_name, 0);
 		if (ret == 0) {
-			ret = catch_up(f, dir, last);
+			ret = catch_up(f, dir, row);
 			dotlock_drop(dir, lock_name);
 		}
 	}

@@ -154,8 +154,15 @@ static int make_uidlist(const struct folder *f, const struct index_folder *row,
 				    .uidnext =
 					    row->uidnext ? row->uidnext : 1 };
 	struct writer w = { .folder = f };
-	int ret = buffer_open(b);
+	uint32_t last;
+	int ret = folder_highest(f, &last);
 
+	/* Behind damage there may be messages below UIDLAST: they are to get
+	 * their own UIDs when they turn up. */
+	if (row->damage.kind == DAMAGE_RECORD)
+		h.uidnext = last + 1;
+	if (ret == 0)
+		ret = buffer_open(b);
 	if (ret < 0)
 		return ret;
 	w.f = b->f;

@@ -4,6 +4,7 @@ get another UID by it, neither in a session that goes on nor in a new one."""
 
 import contextlib
 import os
+import shutil
 import sys
 
 _here = os.path.dirname(os.path.abspath(__file__))
@@ -222,6 +223,63 @@ class Damage(harness.Case):
             f.truncate()
         self.assertEqual(sorted(self.facts()['mail']), [1, 2, 5, 6])
         self.session.logout()
+
+
+class DamageBefore(harness.Case):
+    """What was damaged before anybody looked, or when nobody remembers."""
+
+    def start(self):
+        harness.need_dovecot()
+        self.r = self.rig()
+        self.r.user('alice')
+        self.file = self.r.put('alice', 'mail/box', GOOD)
+
+    def spoil(self, n):
+        with open(self.file, 'r+b') as f:
+            f.seek(GOOD.index(b';', AT[n - 1]))
+            f.write(b'?')
+
+    def restore(self):
+        with open(self.file, 'r+b') as f:
+            f.write(GOOD)
+
+    def uids(self):
+        imap = self.dovecot.imap('alice')
+        got = harness.imap_folder(imap, 'box', bodies=False)
+        imap.logout()
+        return sorted(got['mail'])
+
+    def test_damaged_when_first_shown(self):
+        self.start()
+        self.spoil(3)
+        self.r.expect_log('alice: folder box .*record')
+        self.r.mount()
+        self.dovecot = self.r.dovecot()
+        self.assertEqual(self.uids(), [1, 2])
+        self.restore()
+        # Dovecot may hold its lock at the first look; then it is the next.
+        harness.wait_for('all of them', lambda: self.uids() == ALL, 5)
+
+    def test_damaged_and_the_index_lost(self):
+        """Nobody knows what is behind the damage but Dovecot: no listing is
+        better than a short one."""
+        self.start()
+        self.r.mount()
+        self.dovecot = self.r.dovecot()
+        self.assertEqual(self.uids(), ALL)
+        self.r.unmount()
+        self.spoil(3)
+        shutil.rmtree(self.r.index)
+        self.r.expect_log('alice: folder box .*record')
+        self.r.mount()
+        for _ in range(2):
+            with self.assertRaises(OSError):
+                os.listdir(f'{self.r.mnt}/alice/.box/cur')
+            self.assertEqual(
+                self.r.folder_status('alice', 'box')['state'], 'unreadable')
+            self.r.remount()
+        self.restore()
+        self.assertEqual(self.uids(), ALL)
 
 
 if __name__ == '__main__':
