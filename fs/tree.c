@@ -16,9 +16,13 @@
 int tree_open(struct user *u)
 {
 	struct fs *fs = u->fs;
+	struct stat st;
 	int ret = 0;
 
-	if (fs->multi)
+	/* One that is there and root's is for tree_check_owners(): what lies
+	 * in it comes first. */
+	if (fs->multi &&
+	    fstatat(fs->store_fd, u->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		ret = io_mkdir(fs->store_fd, u->name, 0700, u->uid, u->gid);
 	if (ret < 0 && ret != -EEXIST)
 		return ret;

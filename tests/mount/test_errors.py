@@ -119,6 +119,31 @@ class Start(harness.Case):
         self.assertIsNone(harness.mountinfo(second))
         self.assertIn('alice', os.listdir(self.r.mnt))
 
+    def test_second_daemon_on_the_same_store(self):
+        """Another index, another mountpoint; the ledgers would suffer."""
+        first = self.r.mount()
+        self.assertIn('alice', os.listdir(self.r.mnt))
+        ledger = os.path.join(self.r.store, '.janusmail', 'users', 'alice')
+        with open(ledger, 'rb') as f:
+            before = f.read()
+        second = self.r.path('mnt2')
+        os.mkdir(second)
+        other = self.opts(index=self.r.path('index2'))
+        self.refused((SYSTEM, FAILED),
+                     f'store=.*process {first.pid}, mounted on '
+                     f'{re.escape(self.r.mnt)}.*umount',
+                     '-o', other, second)
+        self.assertIsNone(harness.mountinfo(second))
+        with open(ledger, 'rb') as f:
+            self.assertEqual(f.read(), before)
+        # However the first one ended, its lock went with it.
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait(10)
+        self.r.daemon = None
+        self.r.mount(other, second)
+        self.assertIn('alice', os.listdir(second))
+        self.r.unmount(second)
+
     def test_index_of_wrong_mode(self):
         os.mkdir(self.r.index, 0o755)
         os.chmod(self.r.index, 0o755)
