@@ -52,8 +52,8 @@ static void note_disagreements(struct folder *f, uint64_t count)
 	if (count == 0 || count == was)
 		return;
 	folder_log_name(f, name, sizeof(name));
-	log_warn("%s: %ju messages have another UID with Dovecot than in the "
-		 "MBX; IMAP clients of the two servers differ about them",
+	log_warn("%s: messages with another UID at Dovecot than in the MBX: "
+		 "%ju; IMAP clients of the two servers differ about them",
 		 name, (uintmax_t)count);
 }
 

@@ -131,6 +131,10 @@ static json_t *legacy_json(struct folder *f, bool known,
 	hidden = hidden_keywords(&row->keywords);
 	if (hidden)
 		(void)json_object_set_new(j, "keywords_not_shown", hidden);
+	if (f->disagreements > 0)
+		(void)json_object_set_new(
+			j, "uid_disagreements",
+			json_integer((json_int_t)f->disagreements));
 	return j;
 }
 

@@ -146,6 +146,10 @@ static void print_folder(const json_t *folder)
 			print_word("      keyword only in the MBX: ",
 				   json_string_value(word), "\n");
 	}
+	if (number(legacy, "uid_disagreements") > 0)
+		(void)printf(
+			"      messages with another UID at Dovecot: %lld\n",
+			(long long)number(legacy, "uid_disagreements"));
 	if (damage)
 		print_damage(damage, legacy);
 }

@@ -58,6 +58,22 @@ class Follow(harness.Case):
         self.assertEqual(sorted(self.uidlist().values()),
                          [1, 2, 3, 4, 5, 6, 9, 20])
 
+    def test_a_disagreement_is_shown(self):
+        """A list from elsewhere gives a message another UID."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+        path = f'{self.top}/dovecot-uidlist'
+        with open(path) as f:
+            text = f.read()
+        with open(path, 'w') as f:
+            f.write(text.replace('\n3 :', '\n30 :'))
+        self.r.expect_log('alice: folder INBOX: messages with another UID')
+        self.r.remount()
+        self.names()
+        entry = self.r.folder_status('alice', 'INBOX')
+        self.assertEqual(entry['legacy']['uid_disagreements'], 1)
+        self.assertIn('another UID', self.r.tool('status', self.r.mnt).stdout)
+
     def test_new_mail_waits_for_the_list(self):
         """While somebody holds Dovecot's lock nothing new shows, and nothing
         old is missing."""
