@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "compat/io.h"
+#include "compat/log.h"
 #include "compat/mbx_internal.h"
 #include "compat/mbxwalk.h"
 
@@ -455,6 +456,8 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 	if (ret == 0)
 		ret = scan_locked(c);
 	mbx_share_end(b);
+	log_trace(LOG_STORE, "mbx: %s: scan from %ju to %ju: %d", b->folder,
+		  (uintmax_t)s->from.off, (uintmax_t)s->next.off, ret);
 	s->uidnext = s->next.uid_last;
 	if (s->uidnext < UINT32_MAX)
 		s->uidnext++;
@@ -530,6 +533,8 @@ static ssize_t mbx_read(struct box *box, const struct msg *m, const char *name,
 		return n;
 	n = read_checked(b, m, buf, len, off);
 	mbx_share_end(b);
+	log_trace(LOG_STORE, "mbx: %s: read UID %u, %zu at %ju: %zd", b->folder,
+		  m->uid, len, (uintmax_t)off, n);
 	return n;
 }
 
