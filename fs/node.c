@@ -1,6 +1,7 @@
 #include "fs/node.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,14 +18,18 @@ struct nodes {
 	size_t size; /* of buckets; a power of two */
 	uint64_t count;
 
+	uint64_t fds; /* open ones */
+	TAILQ_HEAD(, node) idle;
+	uint64_t idle_count, idle_max;
+
 	pthread_cond_t changed; /* something that somebody waits for */
 	unsigned waiting;
-	uint64_t many; /* more than this are a crowd; 0: no limit */
+	uint64_t many; /* more descriptors than this are a crowd */
 	uint64_t goal; /* of this round */
 	uint64_t drops;
 	unsigned round;
 	bool urgent; /* descriptors have run out */
-	bool ending;
+	bool ending, limited;
 };
 
 static size_t bucket(const struct nodes *t, uint64_t ino)
@@ -74,30 +79,87 @@ static void changed(struct nodes *t)
 		(void)pthread_cond_broadcast(&t->changed);
 }
 
-static void count_child(struct nodes *t, uint64_t parent, int by)
+/* ---- descriptors --------------------------------------------------------- */
+
+static void idle_remove(struct nodes *t, struct node *n)
+{
+	TAILQ_REMOVE(&t->idle, n, idle);
+	t->idle_count--;
+}
+
+static void close_node(struct nodes *t, struct node *n)
+{
+	if (n->fd < 0)
+		return;
+	if (!n->is_dir && n->pins == 0)
+		idle_remove(t, n);
+	base_auto_close(&n->fd);
+	n->fd = -1;
+	t->fds--;
+	t->drops++;
+}
+
+static void idle_trim(struct nodes *t)
+{
+	while (t->idle_count > t->idle_max)
+		close_node(t, TAILQ_FIRST(&t->idle));
+}
+
+static void idle_add(struct nodes *t, struct node *n)
+{
+	TAILQ_INSERT_TAIL(&t->idle, n, idle);
+	t->idle_count++;
+	idle_trim(t);
+}
+
+static void open_node(struct nodes *t, struct node *n, int fd)
+{
+	if (fd < 0)
+		return;
+	n->fd = fd;
+	if (++t->fds == t->many + 1)
+		changed(t);
+	if (!n->is_dir && n->pins == 0)
+		idle_add(t, n);
+}
+
+static void pin(struct nodes *t, struct node *n)
+{
+	if (n->pins++ == 0 && n->fd >= 0 && !n->is_dir)
+		idle_remove(t, n);
+}
+
+static void unpin(struct nodes *t, struct node *n)
+{
+	if (n->pins > 0 && --n->pins == 0 && n->fd >= 0 && !n->is_dir)
+		idle_add(t, n);
+}
+
+/* ---- the table ----------------------------------------------------------- */
+
+static void count_subdir(struct nodes *t, uint64_t parent, int by)
 {
 	struct node *n = *find(t, parent);
 
-	if (n && (by > 0 || n->children > 0))
-		n->children += (uint64_t)(int64_t)by;
+	if (n && (by > 0 || n->subdirs > 0))
+		n->subdirs += (uint64_t)(int64_t)by;
 }
 
-/* Without memory for the name the directory is never a victim. */
-static void set_place(struct nodes *t, struct node *n,
-		      const struct node_role *role)
+static void set_place(struct nodes *t, struct node *n, const char *name,
+		      uint64_t parent)
 {
-	if (n->parent != role->parent) {
-		count_child(t, n->parent, -1);
-		count_child(t, role->parent, 1);
-		n->parent = role->parent;
+	if (n->is_dir && n->parent != parent) {
+		count_subdir(t, n->parent, -1);
+		count_subdir(t, parent, 1);
 	}
-	if (n->name && role->name && strcmp(n->name, role->name) == 0)
+	n->parent = parent;
+	if (n->name && name && strcmp(n->name, name) == 0)
 		return;
 	free(n->name);
-	n->name = role->name ? strdup(role->name) : NULL;
+	n->name = name ? strdup(name) : NULL;
 }
 
-static struct node *insert(struct nodes *t, uint64_t ino, int fd,
+static struct node *insert(struct nodes *t, uint64_t ino, bool is_dir,
 			   const struct node_role *role)
 {
 	struct node *n = calloc(1, sizeof(*n));
@@ -109,17 +171,15 @@ static struct node *insert(struct nodes *t, uint64_t ino, int fd,
 		grow(t);
 	at = &t->buckets[bucket(t, ino)];
 	*n = (struct node){ .ino = ino,
-			    .fd = fd,
+			    .fd = -1,
+			    .is_dir = is_dir,
 			    .kind = role->kind,
 			    .user = role->user,
 			    .folder = role->folder,
-			    .lookups = 1,
 			    .next = *at };
 	*at = n;
 	t->count++;
-	set_place(t, n, role);
-	if (t->many && t->count == t->many + 1)
-		changed(t);
+	set_place(t, n, role->name, role->parent);
 	return n;
 }
 
@@ -136,18 +196,25 @@ static void init_cond(pthread_cond_t *cond)
 struct nodes *nodes_new(int root_fd, const struct node_role *role)
 {
 	struct nodes *t = calloc(1, sizeof(*t));
+	struct node *root = NULL;
 
 	if (!t)
 		return NULL;
 	(void)pthread_mutex_init(&t->lock, NULL);
 	init_cond(&t->changed);
+	TAILQ_INIT(&t->idle);
+	t->many = t->idle_max = UINT64_MAX / 2;
 	t->size = BUCKETS_FIRST;
 	t->buckets = calloc(t->size, sizeof(struct node *));
-	if (!t->buckets || !insert(t, ROOT_INO, root_fd, role)) {
+	if (t->buckets)
+		root = insert(t, ROOT_INO, true, role);
+	if (!root) {
 		free(t->buckets);
 		free(t);
 		return NULL;
 	}
+	root->lookups = 1;
+	open_node(t, root, root_fd);
 	return t;
 }
 
@@ -157,9 +224,9 @@ static void drop(struct nodes *t, struct node **at)
 
 	*at = n->next;
 	t->count--;
-	t->drops++;
-	count_child(t, n->parent, -1);
-	base_auto_close(&n->fd);
+	if (n->is_dir)
+		count_subdir(t, n->parent, -1);
+	close_node(t, n);
 	free(n->name);
 	free(n);
 	changed(t);
@@ -196,30 +263,44 @@ static void set_role(struct node *n, const struct node_role *role)
 	atomic_store(&n->folder, role->folder);
 }
 
+/* The number of a file that was closed may be another's now. */
+static void renew(struct nodes *t, struct node *n, bool is_dir,
+		  const struct node_role *role)
+{
+	if (n->ino == ROOT_INO)
+		return;
+	if (n->is_dir != is_dir) {
+		close_node(t, n);
+		if (n->is_dir)
+			count_subdir(t, n->parent, -1);
+		n->is_dir = is_dir;
+		n->parent = 0;
+	}
+	set_role(n, role);
+	set_place(t, n, role->name, role->parent);
+}
+
 int node_take(struct nodes *t, int fd, const struct stat *st,
 	      const struct node_role *role, struct node **out)
 {
+	bool is_dir = S_ISDIR(st->st_mode);
 	struct node *n;
 
 	(void)pthread_mutex_lock(&t->lock);
 	n = *find(t, st->st_ino);
+	if (n)
+		renew(t, n, is_dir, role);
+	else
+		n = insert(t, st->st_ino, is_dir, role);
 	if (n) {
 		n->lookups++;
-		if (n->ino != ROOT_INO) {
-			set_role(n, role);
-			set_place(t, n, role);
-		}
-		base_auto_close(&fd);
-	} else {
-		n = insert(t, st->st_ino, fd, role);
+		if (n->fd < 0)
+			open_node(t, n, base_steal_fd(&fd));
 	}
 	(void)pthread_mutex_unlock(&t->lock);
-	if (!n) {
-		base_auto_close(&fd);
-		return -ENOMEM;
-	}
+	base_auto_close(&fd);
 	*out = n;
-	return 0;
+	return n ? 0 : -ENOMEM;
 }
 
 void node_forget(struct nodes *t, uint64_t ino, uint64_t count)
@@ -247,11 +328,95 @@ uint64_t node_count(struct nodes *t)
 	return n;
 }
 
+/* ---- a node in use ------------------------------------------------------- */
+
+/* Where it was last found, to look there once more. */
+static int place_of(struct nodes *t, const struct node *n,
+		    struct node_place *out, int *dirfd)
+{
+	const struct node *dir = *find(t, n->parent);
+
+	if (!n->name || !dir || dir->fd < 0 ||
+	    strlen(n->name) >= sizeof(out->name))
+		return -ESTALE;
+	memcpy(out->name, n->name, strlen(n->name) + 1);
+	*dirfd = fcntl(dir->fd, F_DUPFD_CLOEXEC, 0);
+	return *dirfd < 0 ? -errno : 0;
+}
+
+static int open_again(int dirfd, const char *name, uint64_t ino)
+{
+	AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return st.st_ino == ino && !S_ISDIR(st.st_mode) ? base_steal_fd(&fd)
+							: -ESTALE;
+}
+
+int node_pin(struct nodes *t, struct node *n)
+{
+	AUTO_FD int dirfd = -1, fd = -1;
+	struct node_place at;
+	int ret = 0;
+
+	(void)pthread_mutex_lock(&t->lock);
+	pin(t, n);
+	if (n->fd < 0)
+		ret = place_of(t, n, &at, &dirfd);
+	(void)pthread_mutex_unlock(&t->lock);
+	/* The disk may be slow: not with the lock. */
+	if (ret == 0 && dirfd >= 0) {
+		fd = open_again(dirfd, at.name, n->ino);
+		ret = fd < 0 ? fd : 0;
+	}
+	(void)pthread_mutex_lock(&t->lock);
+	if (n->fd < 0)
+		open_node(t, n, base_steal_fd(&fd));
+	if (n->fd >= 0)
+		ret = n->fd;
+	else
+		unpin(t, n);
+	(void)pthread_mutex_unlock(&t->lock);
+	return ret;
+}
+
+void node_unpin(struct nodes *t, struct node *n)
+{
+	(void)pthread_mutex_lock(&t->lock);
+	unpin(t, n);
+	(void)pthread_mutex_unlock(&t->lock);
+}
+
+void node_hold(struct nodes *t, uint64_t ino)
+{
+	struct node *n;
+
+	(void)pthread_mutex_lock(&t->lock);
+	n = *find(t, ino);
+	if (n)
+		pin(t, n);
+	(void)pthread_mutex_unlock(&t->lock);
+}
+
+void node_release(struct nodes *t, uint64_t ino)
+{
+	struct node *n;
+
+	(void)pthread_mutex_lock(&t->lock);
+	n = *find(t, ino);
+	if (n)
+		unpin(t, n);
+	(void)pthread_mutex_unlock(&t->lock);
+}
+
 /* ---- a crowd ------------------------------------------------------------- */
 
 enum {
 	PAUSE_MS = 500,
-	ROOM_MS = 200,
 	RELIEF_MS = 1000,
 };
 
@@ -281,17 +446,20 @@ static bool wait_change(struct nodes *t, const struct timespec *until)
 	return ret != ETIMEDOUT;
 }
 
-void nodes_limit(struct nodes *t, uint64_t many)
+void nodes_limit(struct nodes *t, uint64_t files)
 {
 	(void)pthread_mutex_lock(&t->lock);
-	t->many = many;
+	t->many = files / 2;
+	t->idle_max = files / 4;
+	t->limited = true;
+	idle_trim(t);
 	changed(t);
 	(void)pthread_mutex_unlock(&t->lock);
 }
 
 static bool is_crowd(const struct nodes *t)
 {
-	return t->urgent || (t->many && t->count > t->many);
+	return t->urgent || t->fds > t->many;
 }
 
 bool nodes_await_crowd(struct nodes *t)
@@ -308,7 +476,7 @@ bool nodes_await_crowd(struct nodes *t)
 		(void)wait_change(t, NULL);
 	ending = t->ending;
 	t->round++;
-	t->goal = (t->count < t->many ? t->count : t->many) / 2;
+	t->goal = (t->fds < t->many ? t->fds : t->many) / 2;
 	(void)pthread_mutex_unlock(&t->lock);
 	return !ending;
 }
@@ -319,9 +487,8 @@ static struct node *fattest(const struct nodes *t)
 
 	for (size_t i = 0; i < t->size; i++)
 		for (struct node *n = t->buckets[i]; n; n = n->next)
-			if (n->name && n->children > 0 &&
-			    n->round != t->round &&
-			    (!best || n->children > best->children))
+			if (n->name && n->subdirs > 0 && n->round != t->round &&
+			    (!best || n->subdirs > best->subdirs))
 				best = n;
 	return best;
 }
@@ -331,7 +498,7 @@ bool nodes_victim(struct nodes *t, struct node_place *out)
 	struct node *n = NULL;
 
 	(void)pthread_mutex_lock(&t->lock);
-	if (!t->ending && t->count > t->goal)
+	if (!t->ending && t->fds > t->goal)
 		n = fattest(t);
 	if (n) {
 		n->round = t->round;
@@ -350,7 +517,7 @@ void nodes_settle(struct nodes *t, unsigned ms)
 	struct timespec until = in_ms(ms);
 
 	(void)pthread_mutex_lock(&t->lock);
-	while (!t->ending && t->count > t->goal && wait_change(t, &until))
+	while (!t->ending && t->fds > t->goal && wait_change(t, &until))
 		;
 	(void)pthread_mutex_unlock(&t->lock);
 }
@@ -363,20 +530,6 @@ void nodes_end(struct nodes *t)
 	(void)pthread_mutex_unlock(&t->lock);
 }
 
-void nodes_wait_for_room(struct nodes *t)
-{
-	struct timespec until;
-
-	(void)pthread_mutex_lock(&t->lock);
-	if (t->many && t->count > t->many + t->many / 2) {
-		until = in_ms(ROOM_MS);
-		while (!t->ending && t->count > t->many + t->many / 2 &&
-		       wait_change(t, &until))
-			;
-	}
-	(void)pthread_mutex_unlock(&t->lock);
-}
-
 bool nodes_relieve(struct nodes *t)
 {
 	struct timespec until = in_ms(RELIEF_MS);
@@ -385,8 +538,12 @@ bool nodes_relieve(struct nodes *t)
 
 	(void)pthread_mutex_lock(&t->lock);
 	drops = t->drops;
-	t->urgent = t->many > 0;
-	changed(t);
+	while (t->limited && t->idle_count > 0)
+		close_node(t, TAILQ_FIRST(&t->idle));
+	if (t->limited && t->drops == drops) {
+		t->urgent = true;
+		changed(t);
+	}
 	while (t->urgent && !t->ending && wait_change(t, &until))
 		;
 	ret = t->drops != drops;

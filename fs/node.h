@@ -1,11 +1,16 @@
 /*
  * node.h - the files and directories the kernel knows, by inode number.
  *
- * A node is a real file or directory of the new store, held open with O_PATH
- * from the lookup that found it until the kernel forgets it, so its inode
- * number cannot be given to another file meanwhile. Its number is the real
- * inode number (the root's is 1). Messages of an MBX are not nodes: their
- * numbers are made from folder number and UID (index_ino) and need no memory.
+ * A node is a real file or directory of the new store. A directory is held
+ * open with O_PATH from the lookup that found it until the kernel forgets it,
+ * so its inode number cannot be given to another file meanwhile; so is a file
+ * as long as descriptors last. When they run short, files that are not in use
+ * are closed, those first that were not used for the longest time, and opened
+ * again by name when they are needed.
+ *
+ * Its number is the real inode number (the root's is 1). Messages of an MBX are
+ * not nodes: their numbers are made from folder number and UID (index_ino) and
+ * need no memory.
  *
  * Threads: all functions are safe; a node that a request names stays valid
  * while that request is served, because the kernel does not forget it before.
@@ -15,6 +20,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/stat.h>
 
 #include "compat/base.h"
@@ -39,17 +45,21 @@ enum node_kind {
  */
 struct node {
 	uint64_t ino;
-	int fd; /* O_PATH; -1 for NODE_USERS */
+	int fd; /* O_PATH of a directory; -1 for NODE_USERS. For what may be a
+		   file: node_pin() */
 	_Atomic enum node_kind kind;
 	struct user *_Atomic user; /* whose tree; NULL for NODE_USERS */
 	/* the legacy folder this is part of, or NULL */
 	struct folder *_Atomic folder;
 	/* What follows is the table's own. */
 	uint64_t lookups;
+	bool is_dir;
 	uint64_t parent; /* where it was last found */
-	char *name;	 /* under which name, if it is a directory */
-	uint64_t children;
+	char *name;	 /* under which name */
+	uint64_t subdirs;
 	unsigned round; /* in which it was a victim last */
+	unsigned pins;
+	TAILQ_ENTRY(node) idle; /* files that are open and have no pin */
 	struct node *next;
 };
 
@@ -61,7 +71,7 @@ struct node_role {
 	struct user *user;
 	struct folder *folder;
 	uint64_t parent;  /* inode number of the directory it was found in */
-	const char *name; /* under which name, if it is a directory; or NULL */
+	const char *name; /* under which name; or NULL */
 };
 
 /** nodes_new - an empty table but for the root node: inode 1, @root_fd (which
@@ -83,6 +93,19 @@ struct node *node_get(struct nodes *t, uint64_t ino);
 MUST_CHECK int node_take(struct nodes *t, int fd, const struct stat *st,
 			 const struct node_role *role, struct node **out);
 
+/**
+ * node_pin - an O_PATH descriptor of it, until node_unpin()
+ * Return: a descriptor, which stays the node's; -ESTALE when there is another
+ * file or none under its name; -errno.
+ */
+MUST_CHECK int node_pin(struct nodes *t, struct node *n);
+void node_unpin(struct nodes *t, struct node *n);
+
+/** node_hold - a file is opened: its descriptor is needed even when it has no
+ * name any more, until node_release(). Unknown numbers are fine. */
+void node_hold(struct nodes *t, uint64_t ino);
+void node_release(struct nodes *t, uint64_t ino);
+
 /** node_forget - the kernel drops @count lookups; numbers of messages and
  * unknown ones are fine */
 void node_forget(struct nodes *t, uint64_t ino, uint64_t count);
@@ -91,14 +114,15 @@ void node_forget(struct nodes *t, uint64_t ino, uint64_t count);
 uint64_t node_count(struct nodes *t);
 
 /*
- * A crowd. The kernel keeps every file it ever looked up until it needs the
- * memory, and each costs us a descriptor, of which there may be fewer. Beyond
- * half of what there are it is asked to forget, directory by directory, until
- * half of that is left (shed.h); requests for more wait a little meanwhile.
+ * A crowd. The kernel keeps every directory it ever looked up until it needs
+ * the memory, and each costs us a descriptor. Beyond half of what there are it
+ * is asked to forget, one directory with all that is in it after the other,
+ * until half of that is left (shed.h).
  */
 
-/** nodes_limit - more than @many nodes are a crowd from now on */
-void nodes_limit(struct nodes *t, uint64_t many);
+/** nodes_limit - from now on use half of @files descriptors, for files that are
+ * not in use a quarter */
+void nodes_limit(struct nodes *t, uint64_t files);
 
 /** nodes_await_crowd - wait until there is a crowd, then begin a round
  * Return: false after nodes_end(). */
@@ -109,8 +133,8 @@ struct node_place {
 	char name[NAME_MAX + 1];
 };
 
-/** nodes_victim - the directory with the most nodes in it that was none in this
- * round yet
+/** nodes_victim - the directory with the most directories in it that was none
+ * in this round yet
  * Return: false when there is none, or no need any more: the round is over. */
 bool nodes_victim(struct nodes *t, struct node_place *out);
 
@@ -121,11 +145,7 @@ void nodes_settle(struct nodes *t, unsigned ms);
 /** nodes_end - nodes_await_crowd() and all who wait return */
 void nodes_end(struct nodes *t);
 
-/** nodes_wait_for_room - to be called before a request that may need a new
- * node; waits while there are far too many, but not for long */
-void nodes_wait_for_room(struct nodes *t);
-
-/** nodes_relieve - there was no descriptor to be had: begin a round, and wait
- * for its end
- * Return: whether some node was dropped, so that it can be tried again. */
+/** nodes_relieve - there was no descriptor to be had: close all files that are
+ * not in use; without any, begin a round and wait for its end, but not long
+ * Return: whether something was closed, so that it can be tried again. */
 bool nodes_relieve(struct nodes *t);

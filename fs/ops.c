@@ -68,11 +68,11 @@ void ops_param(const struct view_entry *e, struct fuse_entry_param *out)
 }
 
 /* Groups are read from /proc, which takes as long as a whole small request. */
-static bool is_owner(const struct node *n, uid_t uid)
+static bool is_owner(int fd, uid_t uid)
 {
 	struct stat st;
 
-	return n && fstat(n->fd, &st) == 0 && st.st_uid == uid;
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == uid;
 }
 
 static int groups_of(fuse_req_t req, gid_t **out)
@@ -94,8 +94,7 @@ static int groups_of(fuse_req_t req, gid_t **out)
 	}
 }
 
-int ops_as_caller(fuse_req_t req, const struct node *owned,
-		  struct identity *was)
+int ops_as_caller(fuse_req_t req, int owned, struct identity *was)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	AUTO_FREE gid_t *groups = NULL;
@@ -113,6 +112,19 @@ bool ops_again(fuse_req_t req, int ret)
 {
 	return (ret == -EMFILE || ret == -ENFILE) &&
 		nodes_relieve(ops_fs(req)->nodes);
+}
+
+int ops_pin(fuse_req_t req, struct node *n)
+{
+	int fd = node_pin(ops_fs(req)->nodes, n);
+
+	return ops_again(req, fd) ? node_pin(ops_fs(req)->nodes, n) : fd;
+}
+
+void ops_unpin(fuse_req_t req, struct node *n, int fd)
+{
+	if (fd >= 0)
+		node_unpin(ops_fs(req)->nodes, n);
 }
 
 void ops_forget_name(void *session, uint64_t parent, const char *name)
@@ -155,10 +167,6 @@ static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!n)
 		return;
-	/* Not where shed.h's own work may wait for this one. */
-	if (n->kind != NODE_USERS && n->kind != NODE_MAIL &&
-	    n->kind != NODE_FOLDER)
-		nodes_wait_for_room(ops_fs(req)->nodes);
 	ret = view_lookup(ops_fs(req), n, name, &e);
 	if (ops_again(req, ret))
 		ret = view_lookup(ops_fs(req), n, name, &e);
@@ -208,18 +216,17 @@ static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_attr(req, ino);
 }
 
-static int set_size(const struct node *n, off_t size,
-		    const struct fuse_file_info *fi)
+static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
 {
 	char path[64];
 
 	if (fi)
 		return ftruncate((int)fi->fh, size) < 0 ? -errno : 0;
-	attr_fd_path(n->fd, path);
+	attr_fd_path(fd, path);
 	return truncate(path, size) < 0 ? -errno : 0;
 }
 
-static int set_times(const struct node *n, const struct stat *st, int what)
+static int set_times(int fd, const struct stat *st, int what)
 {
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT },
 				  { .tv_nsec = UTIME_OMIT } };
@@ -233,12 +240,12 @@ static int set_times(const struct node *n, const struct stat *st, int what)
 		ts[1].tv_nsec = UTIME_NOW;
 	else if (what & FUSE_SET_ATTR_MTIME)
 		ts[1] = st->st_mtim;
-	attr_fd_path(n->fd, path);
+	attr_fd_path(fd, path);
 	return utimensat(AT_FDCWD, path, ts, 0) < 0 ? -errno : 0;
 }
 
 /* In the order of passthrough filesystems: mode, owner, size, times. */
-static int set_real(const struct node *n, const struct stat *st, int what,
+static int set_real(int fd, const struct stat *st, int what,
 		    const struct fuse_file_info *fi)
 {
 	const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
@@ -246,11 +253,11 @@ static int set_real(const struct node *n, const struct stat *st, int what,
 	char path[64];
 	int ret = 0;
 
-	attr_fd_path(n->fd, path);
+	attr_fd_path(fd, path);
 	if (what & FUSE_SET_ATTR_MODE)
 		ret = chmod(path, st->st_mode & 07777) < 0 ? -errno : 0;
 	if (ret == 0 && (what & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
-		ret = fchownat(n->fd, "",
+		ret = fchownat(fd, "",
 			       what & FUSE_SET_ATTR_UID ? st->st_uid
 							: (uid_t)-1,
 			       what & FUSE_SET_ATTR_GID ? st->st_gid
@@ -259,9 +266,9 @@ static int set_real(const struct node *n, const struct stat *st, int what,
 			? -errno
 			: 0;
 	if (ret == 0 && (what & FUSE_SET_ATTR_SIZE))
-		ret = set_size(n, st->st_size, fi);
+		ret = set_size(fd, st->st_size, fi);
 	if (ret == 0 && (what & times))
-		ret = set_times(n, st, what);
+		ret = set_times(fd, st, what);
 	return ret;
 }
 
@@ -276,17 +283,16 @@ static int setattr_check(const struct node *n, int what)
 }
 
 /* The owner gives a file to one of his groups. */
-static int set_as_caller(fuse_req_t req, const struct node *n,
-			 const struct stat *st, int what,
-			 const struct fuse_file_info *fi)
+static int set_as_caller(fuse_req_t req, int fd, const struct stat *st,
+			 int what, const struct fuse_file_info *fi)
 {
 	bool plain = !(what & (FUSE_SET_ATTR_GID | FUSE_SET_ATTR_MODE));
 	struct identity was;
-	int ret = ops_as_caller(req, plain ? n : NULL, &was);
+	int ret = ops_as_caller(req, plain ? fd : -1, &was);
 
 	if (ret < 0)
 		return ret;
-	ret = set_real(n, st, what, fi);
+	ret = set_real(fd, st, what, fi);
 	identity_leave(was);
 	return ret;
 }
@@ -295,7 +301,7 @@ static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
 		    struct fuse_file_info *fi)
 {
 	struct node *n;
-	int ret;
+	int fd, ret;
 
 	if (view_is_message(ino) && what == 0) {
 		reply_attr(req, ino);
@@ -305,8 +311,11 @@ static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
 	if (!n)
 		return;
 	ret = setattr_check(n, what);
-	if (ret == 0 && what != 0)
-		ret = set_as_caller(req, n, st, what, fi);
+	if (ret == 0 && what != 0) {
+		fd = ops_pin(req, n);
+		ret = fd < 0 ? fd : set_as_caller(req, fd, st, what, fi);
+		ops_unpin(req, n, fd);
+	}
 	if (ret < 0)
 		ops_error(req, ret);
 	else

@@ -32,17 +32,21 @@ struct identity;
 /**
  * ops_as_caller - act as the process that made the request, all its groups
  * included
- * @owned: a directory or file whose owner needs no group for what is to be
- * done; NULL if a group may matter to the owner too
+ * @owned: of a directory or file whose owner needs no group for what is to be
+ * done; -1 if a group may matter to the owner too
  *
  * Return: 0, and identity_leave() is due; -EPERM.
  */
-MUST_CHECK int ops_as_caller(fuse_req_t req, const struct node *owned,
-			     struct identity *was);
+MUST_CHECK int ops_as_caller(fuse_req_t req, int owned, struct identity *was);
 
 /** ops_again - make room if a result says that there was no descriptor; whether
  * to try again */
 bool ops_again(fuse_req_t req, int ret);
+
+/** ops_pin - node_pin(), once more if there was no descriptor */
+MUST_CHECK int ops_pin(fuse_req_t req, struct node *n);
+/** ops_unpin - @fd: what ops_pin() gave; an error is fine */
+void ops_unpin(fuse_req_t req, struct node *n, int fd);
 
 /** ops_forget_name - for shed_start(); @session: a struct fuse_session */
 void ops_forget_name(void *session, uint64_t parent, const char *name);

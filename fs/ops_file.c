@@ -17,12 +17,18 @@ static int real_flags(int flags)
 	return (flags & ~(O_APPEND | O_NOFOLLOW)) | O_CLOEXEC;
 }
 
+static void close_file(struct fs *fs, uint64_t ino, int fd)
+{
+	node_release(fs->nodes, ino);
+	base_auto_close(&fd);
+}
+
 static int create_as_caller(fuse_req_t req, const struct node *n,
 			    const char *name, mode_t mode,
 			    const struct fuse_file_info *fi)
 {
 	struct identity was;
-	int ret = ops_as_caller(req, n, &was);
+	int ret = ops_as_caller(req, n->fd, &was);
 
 	if (ret < 0)
 		return ret;
@@ -66,10 +72,11 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		return;
 	}
 	ops_param(&e, &p);
+	node_hold(ops_fs(req)->nodes, p.ino);
 	fi->fh = (uint64_t)fd;
 	fi->noflush = 1;
 	if (fuse_reply_create(req, &p, fi) == -ENOENT) {
-		base_auto_close(&fd);
+		close_file(ops_fs(req), p.ino, fd);
 		node_forget(ops_fs(req)->nodes, p.ino, 1);
 	}
 }
@@ -99,14 +106,22 @@ static void open_message(fuse_req_t req, fuse_ino_t ino,
 	(void)fuse_reply_open(req, fi);
 }
 
-static int open_node(const struct node *n, int flags)
+/* Good for one node_release() when that succeeded. */
+static int open_node(fuse_req_t req, struct node *n, int flags)
 {
+	int pinned = ops_pin(req, n);
 	char path[64];
 	int fd;
 
-	attr_fd_path(n->fd, path);
+	if (pinned < 0)
+		return pinned;
+	attr_fd_path(pinned, path);
 	fd = open(path, real_flags(flags) | O_NONBLOCK);
-	return fd < 0 ? -errno : fd;
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	ops_unpin(req, n, pinned);
+	return fd;
 }
 
 void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -121,9 +136,9 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	n = ops_node(req, ino);
 	if (!n)
 		return;
-	fd = open_node(n, fi->flags);
+	fd = open_node(req, n, fi->flags);
 	if (ops_again(req, fd))
-		fd = open_node(n, fi->flags);
+		fd = open_node(req, n, fi->flags);
 	log_trace(LOG_FUSE, "open %ju: %d", (uintmax_t)ino, fd < 0 ? fd : 0);
 	if (fd < 0) {
 		ops_error(req, fd);
@@ -132,7 +147,7 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->fh = (uint64_t)fd;
 	fi->noflush = 1;
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		base_auto_close(&fd);
+		close_file(ops_fs(req), ino, fd);
 }
 
 static void read_message(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
@@ -220,9 +235,8 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	int fd = view_is_message(ino) ? -1 : (int)fi->fh;
-
-	base_auto_close(&fd);
+	if (!view_is_message(ino))
+		close_file(ops_fs(req), ino, (int)fi->fh);
 	ops_error(req, 0);
 }
 

@@ -57,7 +57,7 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		ops_error(req, -EACCES);
 		return;
 	}
-	ret = ops_as_caller(req, n, &was);
+	ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = io_mkdir(n->fd, name, mode, (uid_t)-1, (gid_t)-1);
 		identity_leave(was);
@@ -82,7 +82,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_error(req, -EPERM);
 		return;
 	}
-	ret = ops_as_caller(req, n, &was);
+	ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = mknodat(n->fd, name, mode, rdev) < 0 ? -errno : 0;
 		identity_leave(was);
@@ -102,7 +102,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 
 	if (!n)
 		return;
-	ret = ops_as_caller(req, n, &was);
+	ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = symlinkat(target, n->fd, name) < 0 ? -errno : 0;
 		identity_leave(was);
@@ -118,12 +118,16 @@ void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 	struct node *n = ops_node(req, ino);
 	char target[PATH_MAX];
 	ssize_t len;
+	int fd;
 
 	if (!n)
 		return;
-	len = readlinkat(n->fd, "", target, sizeof(target) - 1);
+	fd = ops_pin(req, n);
+	len = fd < 0 ? fd : readlinkat(fd, "", target, sizeof(target) - 1);
+	len = fd >= 0 && len < 0 ? -errno : len;
+	ops_unpin(req, n, fd);
 	if (len < 0) {
-		ops_error(req, -errno);
+		ops_error(req, (int)len);
 		return;
 	}
 	target[len] = '\0';
@@ -139,7 +143,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 	if (!n)
 		return;
-	ret = ops_as_caller(req, n, &was);
+	ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = io_unlink(n->fd, name, flags);
 		identity_leave(was);
@@ -160,11 +164,11 @@ void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 /* Of several things touched, one that is not the caller's own may have been
  * open to one of his groups only. */
-static bool needs_groups(int ret, const struct node **owned)
+static bool needs_groups(int ret, int *owned)
 {
-	bool again = *owned && (ret == -EACCES || ret == -EPERM);
+	bool again = *owned >= 0 && (ret == -EACCES || ret == -EPERM);
 
-	*owned = NULL;
+	*owned = -1;
 	return again;
 }
 
@@ -173,12 +177,12 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct node *from = changeable(req, parent, name);
 	struct node *to = from ? changeable(req, to_parent, to_name) : NULL;
-	const struct node *owned = from;
 	struct identity was;
-	int ret;
+	int owned, ret;
 
 	if (!to)
 		return;
+	owned = from->fd;
 	if (flags & ~(unsigned)RENAME_NOREPLACE) {
 		ops_error(req, -EINVAL);
 		return;
@@ -194,15 +198,34 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	ops_error(req, ret);
 }
 
+static int link_as_caller(fuse_req_t req, int fd, const struct node *to,
+			  const char *to_name)
+{
+	struct identity was;
+	int owned = to->fd;
+	char path[64];
+	int ret;
+
+	attr_fd_path(fd, path);
+	do {
+		ret = ops_as_caller(req, owned, &was);
+		if (ret < 0)
+			break;
+		ret = linkat(AT_FDCWD, path, to->fd, to_name,
+			     AT_SYMLINK_FOLLOW) < 0
+			? -errno
+			: 0;
+		identity_leave(was);
+	} while (needs_groups(ret, &owned));
+	return ret;
+}
+
 void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
 	      const char *to_name)
 {
 	struct node *to = changeable(req, to_parent, to_name);
-	const struct node *owned = to;
 	struct node *n;
-	struct identity was;
-	char path[64];
-	int ret;
+	int fd, ret;
 
 	if (!to)
 		return;
@@ -214,17 +237,9 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
 	n = ops_node(req, ino);
 	if (!n)
 		return;
-	attr_fd_path(n->fd, path);
-	do {
-		ret = ops_as_caller(req, owned, &was);
-		if (ret < 0)
-			break;
-		ret = linkat(AT_FDCWD, path, to->fd, to_name,
-			     AT_SYMLINK_FOLLOW) < 0
-			? -errno
-			: 0;
-		identity_leave(was);
-	} while (needs_groups(ret, &owned));
+	fd = ops_pin(req, n);
+	ret = fd < 0 ? fd : link_as_caller(req, fd, to, to_name);
+	ops_unpin(req, n, fd);
 	log_trace(LOG_FUSE, "link to %s: %d", to_name, ret);
 	if (ret < 0)
 		ops_error(req, ret);

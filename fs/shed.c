@@ -26,7 +26,7 @@ static void *run(void *arg)
 	while (nodes_await_crowd(s->nodes)) {
 		if (!said)
 			log_info("open files: the limit is near: the kernel is "
-				 "asked to forget files");
+				 "asked to forget directories");
 		said = true;
 		while (nodes_victim(s->nodes, &at)) {
 			s->forget(s->arg, at.parent, at.name);
@@ -47,7 +47,7 @@ int shed_start(struct nodes *nodes, uint64_t files, shed_forget_fn *forget,
 	if (!s)
 		return -ENOMEM;
 	*s = (struct shed){ .nodes = nodes, .forget = forget, .arg = arg };
-	nodes_limit(nodes, files / 2);
+	nodes_limit(nodes, files);
 	ret = -pthread_create(&s->thread, NULL, run, s);
 	if (ret < 0) {
 		free(s);

@@ -1,5 +1,5 @@
 /*
- * shed.h - asking the kernel to forget files when descriptors run short.
+ * shed.h - asking the kernel to forget directories when descriptors run short.
  *
  * A thread that serves no request waits for a crowd (node.h) and has the names
  * of its biggest directories forgotten, and with them what the kernel keeps of
@@ -22,7 +22,7 @@ struct shed;
  * failure. */
 typedef void shed_forget_fn(void *arg, uint64_t parent, const char *name);
 
-/** shed_start - from now on no more than half of @files nodes */
+/** shed_start - as nodes_limit() says, from now on */
 MUST_CHECK int shed_start(struct nodes *nodes, uint64_t files,
 			  shed_forget_fn *forget, void *arg, struct shed **out);
 

@@ -47,7 +47,7 @@ static struct node_role role_in(const struct node *parent, const char *name,
 	struct node_role role = { .kind = NODE_PLAIN,
 				  .user = parent->user,
 				  .parent = parent->ino,
-				  .name = S_ISDIR(st->st_mode) ? name : NULL };
+				  .name = name };
 
 	if (!S_ISDIR(st->st_mode) ||
 	    (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER))
@@ -240,6 +240,7 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 	struct folder *f;
 	struct node *n;
 	struct stat st;
+	int fd, ret;
 
 	if (view_is_message(ino))
 		return stat_message(fs, ino, out);
@@ -254,8 +255,13 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 	f = messages_of(n);
 	if (f && folder_ready(f) < 0)
 		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
-	if (fstat(n->fd, &st) < 0)
-		return -errno;
+	fd = node_pin(fs->nodes, n);
+	if (fd < 0)
+		return fd;
+	ret = fstat(fd, &st) < 0 ? -errno : 0;
+	node_unpin(fs->nodes, n);
+	if (ret < 0)
+		return ret;
 	fill(out, &st, n);
 	out->st.st_ino = ino;
 	return 0;
