@@ -18,7 +18,6 @@
 
 enum {
 	SLICE = 1024, /* records looked at under one parse lock */
-	BREATH_NS = 500000,
 	/* Small messages: many records in one read. Large ones: only lines. */
 	WINDOW_SMALL = 4096,
 };
@@ -417,22 +416,21 @@ static int scan_slice(struct scanner *c)
 
 static int scan_locked(struct scanner *c)
 {
-	/* Whoever waits for the lock wakes up to find its name gone and must
-	 * open it anew: without this we would always be faster. */
-	const struct timespec breath = { .tv_nsec = BREATH_NS };
 	struct mbxparse lock;
 	int ret = 1;
 
 	while (ret > 0 && c->box->session)
 		ret = scan_slice(c); /* the lock is held already */
+	/* Whoever waits for the lock wakes up to find its name gone and must
+	 * open it anew: without a rest we would always be faster. */
 	while (ret > 0) {
+		mbx_rest(c->box);
 		ret = mbxlock_parse(c->box->fd, &c->box->lock, &lock);
 		if (ret < 0)
 			break;
 		ret = scan_slice(c);
 		mbxlock_parse_release(&lock, &c->box->lock);
-		if (ret > 0)
-			(void)nanosleep(&breath, NULL);
+		mbx_let_go(c->box);
 	}
 	return ret;
 }

@@ -115,6 +115,11 @@ bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
 void mbx_tail_note(struct mbx_box *b, const struct mbx_record *r, uint64_t off,
 		   uint32_t uidvalidity, const struct scan_point *after);
 MUST_CHECK int mbx_share_begin(struct mbx_box *b);
+/** mbx_rest - wait until UW can be no more confused by how soon we take the
+ * parse lock again; call before taking it */
+void mbx_rest(const struct mbx_box *b);
+/** mbx_let_go - note that the parse lock was given back just now */
+void mbx_let_go(struct mbx_box *b);
 void mbx_share_end(struct mbx_box *b);
 MUST_CHECK int mbx_stamp(struct box *box, struct stamp *out);
 

@@ -66,13 +66,18 @@ static int64_t monotonic_us(void)
  * when it looks once more (src/osdep/unix/env_unix.c, lock_work()). Seen with
  * strace when we took, removed and took the lock as fast as we could.
  */
-static void rest(const struct mbx_box *b)
+void mbx_rest(const struct mbx_box *b)
 {
 	int64_t left = b->let_go + REST_US - monotonic_us();
 	struct timespec ts = { .tv_nsec = left * 1000 };
 
 	if (left > 0 && left <= REST_US)
 		(void)nanosleep(&ts, NULL);
+}
+
+void mbx_let_go(struct mbx_box *b)
+{
+	b->let_go = monotonic_us();
 }
 
 int mbx_begin(struct box *box)
@@ -85,7 +90,7 @@ int mbx_begin(struct box *box)
 	assert(!b->session);
 	if (ret < 0)
 		return ret;
-	rest(b);
+	mbx_rest(b);
 	ret = mbx_share_begin(b);
 	if (ret < 0)
 		return ret;
@@ -128,7 +133,7 @@ void mbx_end(struct box *box)
 	if (b->session->wrote)
 		set_times(b);
 	mbxlock_parse_release(&b->session->lock, &b->lock);
-	b->let_go = monotonic_us();
+	mbx_let_go(b);
 	mbx_share_end(b);
 	free(b->session);
 	b->session = NULL;

@@ -71,6 +71,8 @@ static int try_once(const struct user *u, int dirfd, const char *name)
 				O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int ret = fd < 0 ? -errno : write_owner(fd);
 
+	if (fd >= 0 && ret < 0)
+		(void)unlinkat(dirfd, name, 0); /* the disk is full */
 	identity_leave(was);
 	return ret == -EEXIST ? -EBUSY : ret;
 }

@@ -20,11 +20,13 @@
 
 enum {
 	NUMBER_BUCKETS = 16384,
-	TRIES = 3,	 /* when the MBX is replaced again and again */
-	CROWD = 8,	 /* more threads than this do not wait for one user */
-	CROWD_MS = 50,	 /* longer than this */
+	TRIES = 3,     /* when the MBX is replaced again and again */
+	CROWD = 8,     /* more threads than this do not wait for one user */
+	CROWD_MS = 50, /* longer than this */
+	CROWD_LOCK_MS = 300,
 	MARGIN_MS = 100, /* for one sync without waiting */
 	BACKOFF_MS = 1000,
+	STUCK_MS = 500, /* no sync takes that long but by waiting */
 };
 
 static struct {
@@ -120,6 +122,19 @@ static void folder_free(struct folder *f)
 	free(f->dir);
 	free(f->legacy);
 	free(f);
+}
+
+void folder_forget(struct folder *f)
+{
+	struct folder **at = &numbers.buckets[f->id.number % NUMBER_BUCKETS];
+
+	(void)pthread_mutex_lock(&numbers.lock);
+	while (*at && *at != f)
+		at = &(*at)->next;
+	if (*at)
+		*at = f->next;
+	(void)pthread_mutex_unlock(&numbers.lock);
+	folder_free(f);
 }
 
 void folder_free_all(void)
@@ -283,35 +298,74 @@ static int lock_within(pthread_mutex_t *m, int64_t ms)
 		: -EAGAIN;
 }
 
-/* Nobody waits for a lock that has just been waited for in vain: for a while
- * it is only tried. */
-static int sync_in_turn(struct folder *f, unsigned patience)
+/* Behind many others: as long as they get on, in turns; not behind one that
+ * waits itself. */
+static int lock_in_crowd(struct folder *f, unsigned patience)
 {
-	int ret = lock_within(&f->sync_lock, patience + MARGIN_MS);
+	for (unsigned ms = 0; ms < patience; ms += CROWD_MS) {
+		int64_t since;
 
+		if (lock_within(&f->sync_lock, CROWD_MS) == 0)
+			return 0;
+		since = atomic_load(&f->sync_since);
+		if (since && folder_now_ms() - since > STUCK_MS)
+			break;
+	}
+	return -EAGAIN;
+}
+
+/* How long this thread may wait for a lock of UW; to be given back. One that
+ * has just been waited for in vain is only tried for a while. */
+static void patience_begin(struct folder *f)
+{
+	unsigned ms = f->fs->opt->lock_ms;
+
+	if (atomic_fetch_add(&f->user->waiting, 1) >= CROWD &&
+	    ms > CROWD_LOCK_MS)
+		ms = CROWD_LOCK_MS;
+	if (folder_now_ms() < atomic_load(&f->locked_until))
+		ms = 0;
+	mbxlock_limit(ms);
+}
+
+static void patience_end(struct folder *f, ssize_t result)
+{
+	mbxlock_limit(UINT_MAX);
+	(void)atomic_fetch_sub(&f->user->waiting, 1);
+	if (result == -EAGAIN)
+		atomic_store(&f->locked_until, folder_now_ms() + BACKOFF_MS);
+}
+
+static int sync_in_turn(struct folder *f)
+{
+	unsigned patience = f->fs->opt->lock_ms + MARGIN_MS;
+	int ret;
+
+	if (atomic_load(&f->user->waiting) >= CROWD)
+		ret = lock_in_crowd(f, patience);
+	else
+		ret = lock_within(&f->sync_lock, patience);
 	if (ret < 0)
 		return ret;
-	mbxlock_limit(folder_now_ms() < f->locked_until ? 0 : patience);
+	patience_begin(f);
+	atomic_store(&f->sync_since, folder_now_ms());
 	ret = folder_sync(f);
-	mbxlock_limit(UINT_MAX);
-	if (ret == -EAGAIN)
-		f->locked_until = folder_now_ms() + BACKOFF_MS;
+	atomic_store(&f->sync_since, 0);
+	patience_end(f, ret);
 	(void)pthread_mutex_unlock(&f->sync_lock);
 	return ret;
 }
 
 int folder_ready(struct folder *f)
 {
-	unsigned patience = f->fs->opt->lock_ms;
 	enum folder_state state = FOLDER_WAITING;
 	int ret;
 
 	atomic_store(&f->used_ms, folder_now_ms());
 	if (is_fresh(f, &state))
 		return state == FOLDER_UNREADABLE ? -EIO : 0;
-	if (atomic_fetch_add(&f->user->waiting, 1) >= CROWD)
-		patience = CROWD_MS;
-	ret = sync_in_turn(f, patience);
+	(void)atomic_fetch_add(&f->user->waiting, 1);
+	ret = sync_in_turn(f);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
 	return ret;
 }
@@ -410,7 +464,9 @@ ssize_t folder_read(struct folder *f, uint32_t uid, void *buf, size_t len,
 		ret = i > 0 ? folder_ready(f) : 0;
 		if (ret < 0)
 			return ret;
+		patience_begin(f);
 		n = read_once(f, uid, buf, len, off);
+		patience_end(f, n);
 	}
 	return n;
 }

@@ -67,7 +67,6 @@ struct folder {
 	char guid[33];
 	struct stamp stamp;
 	int64_t stamp_ns;     /* when it was taken */
-	int64_t locked_until; /* UW kept it locked: nobody tries before */
 	uint32_t listed;      /* UIDs up to this are Dovecot's knowledge */
 	uint32_t last_record; /* highest UID that dovecot-uidlist names */
 	bool uidlist_read;
@@ -85,6 +84,8 @@ struct folder {
 	bool fresh_enough;	/* @stamp is settled and nothing is late */
 	struct stamp fresh;	/* the stamp that readers compare with */
 
+	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
+	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;
 	atomic_bool gone;     /* the file: the folder does not show */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */
@@ -98,6 +99,8 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 			  const struct ledger_folder *l);
 /** folder_by_number - NULL if there is none, or it has another number now */
 struct folder *folder_by_number(uint32_t number);
+/** folder_forget - one that was never shown; nobody else knows it */
+void folder_forget(struct folder *f);
 /** folder_free_all - forget every folder; at the very end */
 void folder_free_all(void);
 

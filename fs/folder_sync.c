@@ -126,6 +126,7 @@ static int open_box(struct folder *f)
 	ret = s ? s->ops->open(s, f->legacy, &b->box) : -ENOENT;
 	if (ret < 0) {
 		free(b);
+		f->synced = false; /* all may be well again when it opens */
 		note_access(f, ret);
 		return -EIO;
 	}
@@ -208,11 +209,10 @@ static int reset_regime(struct folder *f, struct index_folder *row)
 		 "fetch this folder again",
 		 name, f->id.uidvalidity, row->uidvalidity);
 	folder_number_change(f, number, row->uidvalidity);
+	f->uidlist_read = false; /* it is the old one: follow_uidlist() */
 	ret = folder_bump(f, "new");
 	if (ret == 0)
 		ret = folder_bump(f, "cur");
-	if (ret == 0)
-		ret = seed_folder(f, true);
 	return ret == 0 ? index_folder_drop(f->fs->index, old) : ret;
 }
 
@@ -266,9 +266,11 @@ static int show_control(struct folder *f, const struct index_folder *row)
 {
 	int ret = seed_needed(f) ? seed_folder(f, false) : 0;
 
+	/* Not even a lock that is held excuses a folder without its files. */
+	if (ret < 0)
+		return ret == -EBUSY ? -EAGAIN : ret;
 	f->late = false;
-	if (ret == 0)
-		ret = show_keywords(f, &row->keywords);
+	ret = show_keywords(f, &row->keywords);
 	if (ret == 0)
 		ret = follow_uidlist(f, row);
 	if (ret == -EBUSY) {
@@ -326,7 +328,9 @@ static int sync_once(struct folder *f)
 		if (ret == 0)
 			atomic_store(&f->seeded, true);
 	}
-	if (ret < 0 && !header)
+	if (header && row.messages > 0)
+		ret = show_keywords(f, &row.keywords);
+	if (ret < 0 && !(header && ret == -EBADMSG))
 		return ret;
 	remember(f, &row);
 	/* With a damaged header the earlier rows stand, if there are any. */

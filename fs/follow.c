@@ -188,6 +188,14 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 
 	if (ret == 0 && !f->uidlist_read)
 		ret = read_list(f, dir);
+	if (ret == -ESTALE) {
+		/* UW has reset UIDVALIDITY, and the list is the old one. */
+		ret = seed_folder(f, true);
+		if (ret == 0)
+			ret = read_list(f, dir);
+		if (ret < 0)
+			return ret == -EBUSY || ret == -ESTALE ? -EAGAIN : ret;
+	}
 	if (ret == 0 && last > f->listed) {
 		show_up_to(f, f->listed);
 		ret = dotlock_take(f->user, dir, lock_name, 0);
@@ -199,6 +207,6 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 	if (ret == -EBUSY)
 		return ret;
 	/* A list that cannot be read is Dovecot's to mend: it counts on. */
-	show_up_to(f, UINT32_MAX);
-	return ret == -EBADMSG || ret == -ENOENT || ret == -ESTALE ? 0 : ret;
+	show_up_to(f, ret == 0 ? last : UINT32_MAX);
+	return ret == -EBADMSG || ret == -ENOENT ? 0 : ret;
 }

@@ -35,7 +35,8 @@ enum node_kind {
 	NODE_CUR,    /* cur/, new/, tmp/ of a folder */
 	NODE_NEW,
 	NODE_TMP,
-	NODE_PLAIN, /* everything else */
+	NODE_CONTROL, /* a control file of Dovecot that we write, too */
+	NODE_PLAIN,   /* everything else */
 };
 
 /*

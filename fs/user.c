@@ -315,6 +315,8 @@ static void detach(struct user *u)
 		u->mail->ops->free(u->mail);
 	u->mail = NULL;
 	ledger_fini(&u->ledger);
+	for (size_t i = 0; i < u->count; i++)
+		folder_forget(u->folders[i]);
 	u->count = u->shown = 0;
 	base_auto_close(&u->fd);
 	u->fd = -1;

@@ -35,6 +35,15 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 	return !fs->multi && strcmp(name, FS_STATE_SINGLE) == 0;
 }
 
+/* The control files that follow what UW does (seed.h). */
+static bool is_fleeting(const struct node *parent, const char *name)
+{
+	return (strcmp(name, "dovecot-keywords") == 0 ||
+		strcmp(name, "dovecot-uidlist") == 0) &&
+		(parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER) &&
+		view_folder(parent);
+}
+
 static struct node_role role_in(const struct node *parent, const char *name,
 				const struct stat *st)
 {
@@ -49,6 +58,8 @@ static struct node_role role_in(const struct node *parent, const char *name,
 				  .parent = parent->ino,
 				  .name = name };
 
+	if (S_ISREG(st->st_mode) && is_fleeting(parent, name))
+		role.kind = NODE_CONTROL;
 	if (!S_ISDIR(st->st_mode) ||
 	    (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER))
 		return role;
@@ -73,19 +84,12 @@ static struct folder *messages_of(const struct node *n)
 	return kind == NODE_CUR || kind == NODE_NEW ? n->folder : NULL;
 }
 
-/* The control files that follow what UW does (seed.h). */
-static bool is_fleeting(const struct node *parent, const char *name)
-{
-	return (strcmp(name, "dovecot-keywords") == 0 ||
-		strcmp(name, "dovecot-uidlist") == 0) &&
-		(parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER) &&
-		view_folder(parent);
-}
-
 static void fill(struct view_entry *out, const struct stat *st,
 		 const struct node *n)
 {
-	*out = (struct view_entry){ .st = *st, .watched = messages_of(n) };
+	*out = (struct view_entry){ .st = *st,
+				    .watched = messages_of(n),
+				    .fleeting = n->kind == NODE_CONTROL };
 	attr_adjust(&out->st, n);
 }
 
@@ -113,7 +117,6 @@ static int enter(struct fs *fs, struct node *parent, const char *name, int fd,
 	if (ret < 0)
 		return ret;
 	fill(out, &st, n);
-	out->fleeting = is_fleeting(parent, name);
 	return 0;
 }
 
