@@ -268,7 +268,7 @@ static int show_control(struct folder *f, const struct index_folder *row)
 
 	/* Not even a lock that is held excuses a folder without its files. */
 	if (ret < 0)
-		return ret == -EBUSY ? -EAGAIN : ret;
+		return ret;
 	f->late = false;
 	ret = show_keywords(f, &row->keywords);
 	if (ret == 0)
@@ -357,10 +357,14 @@ static void note_failure(struct folder *f, int err)
 	if (f->last_error == err)
 		return;
 	f->last_error = err;
+	if (err == -EBUSY)
+		return; /* seed_folder() has said which file is held */
 	folder_log_name(f, name, sizeof(name));
 	log_err("%s: cannot be brought up to date: %s", name,
-		err == -EAGAIN ? "another process keeps the mailbox locked"
-			       : strerrordesc_np(-err));
+		err == -EAGAIN
+			? "another process keeps the mailbox, or Dovecot's "
+			  "control files, locked"
+			: strerrordesc_np(-err));
 }
 
 int folder_sync(struct folder *f)

@@ -194,7 +194,7 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 		if (ret == 0)
 			ret = read_list(f, dir);
 		if (ret < 0)
-			return ret == -EBUSY || ret == -ESTALE ? -EAGAIN : ret;
+			return ret == -EBUSY ? -EAGAIN : ret;
 	}
 	if (ret == 0 && last > f->listed) {
 		show_up_to(f, f->listed);

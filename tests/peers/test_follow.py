@@ -112,6 +112,59 @@ class Follow(harness.Case):
         with open(f'{self.top}/dovecot-keywords') as f:
             self.assertEqual(f.read(), '0 Label\n')
 
+    def hold(self, path):
+        with open(path, 'x') as f:
+            f.write(f'{os.getpid()}:{os.uname().nodename}')
+
+    def test_not_shown_before_it_is_seeded(self):
+        """Somebody holds the lock at the first look."""
+        self.r = self.rig()
+        self.r.user('alice')
+        self.r.put('alice', 'mail/box', mbxfile.mailbox(3))
+        self.r.mount(self.r.options(scan='touch'))
+        os.listdir(f'{self.r.mnt}/alice')
+        store = f'{self.r.store}/alice/.box'
+        self.hold(f'{store}/dovecot-uidlist.lock')
+        self.r.expect_log('alice: folder box: .*lock is held')
+        with self.assertRaises(OSError):
+            os.listdir(f'{self.r.mnt}/alice/.box/cur')
+        self.assertNotIn('dovecot-uidlist', os.listdir(store))
+        os.unlink(f'{store}/dovecot-uidlist.lock')
+        self.top = f'{self.r.mnt}/alice/.box'
+        harness.wait_for('three names', lambda: len(self.names()) == 3, 5)
+        self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3])
+
+    def test_a_reset_waits_for_the_list(self):
+        """UW resets UIDVALIDITY while Dovecot holds its lock."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+        lock = f'{self.top}/dovecot-uidlist.lock'
+        self.hold(lock)
+        self.r.expect_log('reset UIDVALIDITY', 'lock is held',
+                          'control files, locked')
+        with open(self.path, 'r+b') as f:
+            f.seek(7)
+            f.write(b'4c000001')
+        with self.assertRaises(OSError):
+            os.listdir(f'{self.top}/cur')
+        os.unlink(lock)
+        harness.wait_for('the new names', lambda: self.uidlist().keys()
+                         == self.names(), 5)
+        with open(f'{self.top}/dovecot-uidlist') as f:
+            self.assertIn(f'V{0x4c000001} ', f.readline())
+
+    def test_an_append_does_not_meet_ours(self):
+        """Dovecot has the list open, and looked at its size, when we add."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+        with open(f'{self.top}/dovecot-uidlist', 'r+') as f:
+            os.fstat(f.fileno())
+            self.append(4, 4, b'Subject: four\r\n\r\n4\r\n')
+            harness.wait_for('four names', lambda: len(self.names()) == 4)
+            f.seek(0, os.SEEK_END)      # as Dovecot does it
+            f.write('5 :somebody.elses.name\n')
+        self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3, 4, 5])
+
     def test_replaced_by_a_twin(self):
         """Another file, same UIDVALIDITY, UIDs, sizes and dates: the octets
         that show are those of the new one."""
