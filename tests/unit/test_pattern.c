@@ -267,3 +267,66 @@ TEST(pattern, users_of_a_decorated_component_lose_the_decoration)
 	cr_expect_str_eq(all, "");
 	pattern_fini(&p);
 }
+
+static ino_t home_of(const struct pattern *p, const char *user)
+{
+	AUTO_FD int fd = pattern_open_home(p, user);
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	cr_assert_eq(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+TEST(pattern, the_home_is_the_directory_that_u_names)
+{
+	struct pattern p;
+	struct stat st;
+
+	init(&p, "/base/%u/mail/x");
+	cr_assert_eq(stat("base/alice", &st), 0);
+	cr_expect_eq(home_of(&p, "alice"), st.st_ino);
+	/* A home that the admin has moved. */
+	cr_expect_eq(home_of(&p, "carol"), st.st_ino);
+	cr_expect_eq(pattern_open_home(&p, "nobody"), -ENOENT);
+	cr_expect_eq(pattern_open_home(&p, "../base"), -EINVAL);
+	/* Or that anybody has. */
+	cr_assert_eq(chmod("base", 0777), 0);
+	cr_expect_eq(pattern_open_home(&p, "carol"), -ELOOP);
+	cr_expect_eq(home_of(&p, "alice"), st.st_ino);
+	pattern_fini(&p);
+}
+
+TEST(pattern, a_mailbox_named_by_u_has_no_home)
+{
+	struct pattern p;
+
+	init(&p, "/base/%u");
+	cr_expect_eq(pattern_open_home(&p, "alice"), -ENOENT);
+	pattern_fini(&p);
+	cr_assert_eq(pattern_init(&p, fixture_dir()), 0);
+	cr_expect_eq(pattern_open_home(&p, ""), -ENOENT);
+	cr_expect_not(pattern_is_public(&p));
+	pattern_fini(&p);
+}
+
+TEST(pattern, public_is_where_everybody_may_make_a_file)
+{
+	static const struct {
+		mode_t mode;
+		bool is_public;
+	} rows[] = { { 0755, false },
+		     { 02775, false },
+		     { 01777, true },
+		     { 0702, true } };
+	struct pattern p;
+
+	init(&p, "/base/%u");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		cr_assert_eq(chmod("base", rows[i].mode), 0);
+		cr_expect_eq(pattern_is_public(&p), rows[i].is_public,
+			     "row %zu", i);
+	}
+	pattern_fini(&p);
+}
