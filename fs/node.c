@@ -87,6 +87,23 @@ static void idle_remove(struct nodes *t, struct node *n)
 	t->idle_count--;
 }
 
+/* Not every filesystem knows when. */
+static struct node_birth birth_of(int fd)
+{
+	struct node_birth b = { .type = 0 };
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW,
+		  STATX_TYPE | STATX_BTIME, &st) < 0)
+		return b;
+	b.type = st.stx_mode & S_IFMT;
+	if (st.stx_mask & STATX_BTIME) {
+		b.s = st.stx_btime.tv_sec;
+		b.ns = st.stx_btime.tv_nsec;
+	}
+	return b;
+}
+
 static void close_node(struct nodes *t, struct node *n)
 {
 	if (n->fd < 0)
@@ -99,10 +116,17 @@ static void close_node(struct nodes *t, struct node *n)
 	t->drops++;
 }
 
+/* Closed, to be opened again. */
+static void set_aside(struct nodes *t, struct node *n)
+{
+	n->birth = birth_of(n->fd);
+	close_node(t, n);
+}
+
 static void idle_trim(struct nodes *t)
 {
 	while (t->idle_count > t->idle_max)
-		close_node(t, TAILQ_FIRST(&t->idle));
+		set_aside(t, TAILQ_FIRST(&t->idle));
 }
 
 static void idle_add(struct nodes *t, struct node *n)
@@ -344,37 +368,45 @@ static int place_of(struct nodes *t, const struct node *n,
 	return *dirfd < 0 ? -errno : 0;
 }
 
-static int open_again(int dirfd, const char *name, uint64_t ino)
+static int open_path(int dirfd, const char *name)
 {
-	AUTO_FD int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
+}
+
+static bool is_file(int fd, uint64_t ino, const struct node_birth *want)
+{
+	struct node_birth got = birth_of(fd);
 	struct stat st;
 
-	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return st.st_ino == ino && !S_ISDIR(st.st_mode) ? base_steal_fd(&fd)
-							: -ESTALE;
+	return fstat(fd, &st) == 0 && st.st_ino == ino &&
+		got.type == want->type && got.s == want->s &&
+		got.ns == want->ns;
 }
 
 int node_pin(struct nodes *t, struct node *n)
 {
 	AUTO_FD int dirfd = -1, fd = -1;
+	struct node_birth birth;
 	struct node_place at;
 	int ret = 0;
 
 	(void)pthread_mutex_lock(&t->lock);
 	pin(t, n);
+	birth = n->birth;
 	if (n->fd < 0)
 		ret = place_of(t, n, &at, &dirfd);
 	(void)pthread_mutex_unlock(&t->lock);
 	/* The disk may be slow: not with the lock. */
 	if (ret == 0 && dirfd >= 0) {
-		fd = open_again(dirfd, at.name, n->ino);
-		ret = fd < 0 ? fd : 0;
+		fd = open_path(dirfd, at.name);
+		ret = fd < 0 ? fd : is_file(fd, n->ino, &birth) ? 0 : -ESTALE;
 	}
 	(void)pthread_mutex_lock(&t->lock);
-	if (n->fd < 0)
+	if (n->fd < 0 && ret == 0)
 		open_node(t, n, base_steal_fd(&fd));
 	if (n->fd >= 0)
 		ret = n->fd;
@@ -539,7 +571,7 @@ bool nodes_relieve(struct nodes *t)
 	(void)pthread_mutex_lock(&t->lock);
 	drops = t->drops;
 	while (t->limited && t->idle_count > 0)
-		close_node(t, TAILQ_FIRST(&t->idle));
+		set_aside(t, TAILQ_FIRST(&t->idle));
 	if (t->limited && t->drops == drops) {
 		t->urgent = true;
 		changed(t);

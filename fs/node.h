@@ -39,6 +39,13 @@ enum node_kind {
 	NODE_PLAIN,   /* everything else */
 };
 
+/* What tells a file from a later one with its number. */
+struct node_birth {
+	mode_t type;
+	int64_t s;
+	uint32_t ns;
+};
+
 /*
  * What a node is can change while requests look at it: a folder is found, a
  * directory gets another name. So each of the three is read once where two
@@ -60,7 +67,8 @@ struct node {
 	uint64_t subdirs;
 	unsigned round; /* in which it was a victim last */
 	unsigned pins;
-	TAILQ_ENTRY(node) idle; /* files that are open and have no pin */
+	struct node_birth birth; /* of a file that was closed */
+	TAILQ_ENTRY(node) idle;	 /* files that are open and have no pin */
 	struct node *next;
 };
 
