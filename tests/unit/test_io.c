@@ -136,6 +136,25 @@ TEST(io, files_of_others_are_opened_though_noatime_is_refused)
 	base_auto_close(&fd);
 }
 
+TEST(io, within_stays_on_its_mount)
+{
+	AUTO_FD int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD int dir = open_dir();
+	int fd = io_open_beneath(root, "proc", O_RDONLY | O_DIRECTORY);
+
+	cr_expect_geq(fd, 0, "%d", fd);
+	base_auto_close(&fd);
+	cr_expect_eq(io_open_within(root, "proc", O_RDONLY | O_DIRECTORY),
+		     -EXDEV);
+	write_file(dir, "f", "text");
+	fd = io_open_within(dir, "f", O_RDONLY);
+	cr_expect_geq(fd, 0, "%d", fd);
+	base_auto_close(&fd);
+	cr_expect_eq(io_open_within(dir, "../f", O_RDONLY), -EXDEV);
+	cr_assert_eq(symlinkat("f", dir, "link"), 0);
+	cr_expect_eq(io_open_within(dir, "link", O_RDONLY), -ELOOP);
+}
+
 TEST(io, pwrite_truncate_and_times_do_what_they_say)
 {
 	const struct timespec times[2] = { { .tv_sec = 1000 },

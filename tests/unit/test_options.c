@@ -247,6 +247,34 @@ TEST(options, options_of_fuse_are_passed_on)
 	options_fini(&opt);
 }
 
+TEST(options, commas_for_fuse_stay_escaped)
+{
+	TAKE_O("ro,context=\"system_u:object_r:mail_t:s0:c1\\,c2\",nodev");
+	cr_expect_str_eq(opt.fuse_opts,
+			 "ro,context=\"system_u:object_r:mail_t:s0:c1\\,c2\","
+			 "nodev");
+	options_fini(&opt);
+	TAKE_O("fsname=a\\\\b\\,,ro");
+	cr_expect_str_eq(opt.fuse_opts, "fsname=a\\\\b\\,,ro");
+	options_fini(&opt);
+}
+
+/* It would meet the allow_other that root's mounts always have. */
+TEST(options, allow_root_is_for_those_who_are_not_root)
+{
+	uid_t was = geteuid();
+
+	if (was == 0) {
+		REFUSE_O("-o allow_root: what root mounts is for all users",
+			 "allow_root");
+		cr_assert_eq(seteuid(65534), 0);
+	}
+	TAKE_O("ro,allow_root");
+	cr_expect_str_eq(opt.fuse_opts, "ro,allow_root");
+	options_fini(&opt);
+	cr_assert_eq(seteuid(was), 0);
+}
+
 TEST(options, auto_unmount_is_refused_with_the_reason)
 {
 	REFUSE_O("auto_unmount is refused: after a crash", "auto_unmount");

@@ -142,6 +142,65 @@ TEST(owner, does_not_trust_a_mark_that_is_torn)
 	}
 }
 
+TEST(owner, a_second_line_says_who_has_it)
+{
+	AUTO_FD int dir =
+		open(fixture_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD int fd = -1;
+	char who[256], want[256];
+
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)),
+			 "another process");
+	cr_assert_eq(owner_take(dir, &fd), 0);
+	/* Nothing to put it behind. */
+	owner_sign(fd, "/mnt");
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)),
+			 "another process");
+	cr_assert_eq(owner_mark(fd, OWNER_OPEN, boot_a), 0);
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)),
+			 "another process");
+	owner_sign(fd, NULL);
+	(void)snprintf(want, sizeof(want), "process %ld", (long)getpid());
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)), want);
+	owner_sign(fd, "/a long/mount\npoint");
+	(void)snprintf(want, sizeof(want),
+		       "process %ld, mounted on /a\\x20long/mount\\x0apoint",
+		       (long)getpid());
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)), want);
+	owner_sign(fd, "/m");
+	(void)snprintf(want, sizeof(want), "process %ld, mounted on /m",
+		       (long)getpid());
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)), want);
+	cr_expect_str_eq(owner_signed(dir, who, 8), "process");
+	/* It is no part of the mark. */
+	cr_assert(owner_sound(fd, boot_a));
+	cr_assert_not(owner_sound(fd, boot_b));
+	cr_assert_eq(owner_mark(fd, OWNER_CLEAN, boot_a), 0);
+	cr_expect_str_eq(owner_signed(dir, who, sizeof(who)),
+			 "another process");
+	cr_assert(owner_sound(fd, boot_b));
+}
+
+TEST(owner, the_name_of_a_mountpoint_may_be_as_long_as_names_get)
+{
+	AUTO_FD int dir =
+		open(fixture_dir(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FD int fd = -1;
+	char path[5000], who[5000];
+
+	cr_assert_eq(owner_take(dir, &fd), 0);
+	cr_assert_eq(owner_mark(fd, OWNER_OPEN, boot_a), 0);
+	for (size_t len = 4000; len < sizeof(path) - 1; len += 7) {
+		memset(path, 'x', len);
+		path[len] = '\0';
+		owner_sign(fd, path);
+		cr_assert(owner_sound(fd, boot_a), "%zu", len);
+		cr_assert_eq(strncmp(owner_signed(dir, who, sizeof(who)),
+				     "process ", 8),
+			     0, "%zu: %s", len, who);
+	}
+}
+
 TEST(owner, knows_the_boot_id_of_this_kernel)
 {
 	char id[OWNER_BOOT_MAX + 1], again[OWNER_BOOT_MAX + 1];
