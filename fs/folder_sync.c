@@ -315,7 +315,7 @@ static int hide_short(struct folder *f, struct index_folder *row)
 
 static int sync_once(struct folder *f)
 {
-	struct index_folder row;
+	struct index_folder row = { .messages = 0 };
 	bool lost = f->id.uidvalidity != 0 &&
 		index_folder_get(f->fs->index, f->id.number, &row) == -ENOENT;
 	int ret = sync_regime(f, &row);

@@ -61,7 +61,7 @@ static void note_disagreements(struct folder *f, uint64_t count)
 static int read_list(struct folder *f, int dir)
 {
 	struct reading g = { .id = &f->id };
-	struct uidlist_header h;
+	struct uidlist_header h = { .uidnext = 0 };
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	int ret = io_read_file(dir, list_name, LIST_MAX, &text, &len);
