@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -170,24 +169,37 @@ static int not_apart(const char *name, const char *path,
 
 enum direction { BELOW_MOUNTPOINT, BOTH };
 
+/* Real, or the real directory it is to be made in; NULL if that is missing. */
+static char *real_or_parent(const char *path, bool *is_there)
+{
+	char *real = realpath(path, NULL);
+	AUTO_FREE char *parent = NULL;
+	char *slash;
+
+	*is_there = real != NULL;
+	if (real)
+		return real;
+	parent = strdup(path);
+	slash = parent ? strrchr(parent, '/') : NULL;
+	if (!slash)
+		return NULL;
+	slash[slash == parent] = '\0';
+	return realpath(parent, NULL);
+}
+
 static int check_path(const char *name, const char *path,
 		      const struct mountpoint *m, enum direction way)
 {
-	AUTO_FREE char *real = realpath(path, NULL);
-	AUTO_FREE char *parent = NULL;
+	bool is_there;
+	AUTO_FREE char *real = real_or_parent(path, &is_there);
 	struct stat st;
 
-	/* It may be made later, but not what it is made in. */
-	if (!real) {
-		parent = strdup(path);
-		if (!parent)
-			return -ENOMEM;
-		real = realpath(dirname(parent), NULL);
-	} else if (way == BOTH && stat(real, &st) == 0 &&
-		   behind(m->path, &st)) {
+	if (!real)
+		return 0;
+	if (way == BOTH && is_there && stat(real, &st) == 0 &&
+	    behind(m->path, &st))
 		return not_apart(name, path, m);
-	}
-	return real && behind(real, &m->st) ? not_apart(name, path, m) : 0;
+	return behind(real, &m->st) ? not_apart(name, path, m) : 0;
 }
 
 /* Does @rest, a path below some user's directory, overlap with a user's place?
