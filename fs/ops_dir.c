@@ -70,7 +70,7 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	h = calloc(1, sizeof(*h));
 	ret = h ? listing_new(ops_fs(req), n, &h->listing) : -ENOMEM;
-	if (ops_again(req, ret))
+	if (h && ops_again(req, ret))
 		ret = listing_new(ops_fs(req), n, &h->listing);
 	log_trace(LOG_FUSE, "opendir %ju: %d", (uintmax_t)ino, ret);
 	if (ret < 0) {
