@@ -161,6 +161,38 @@ class Descriptors(harness.Case):
             harness.as_user(self.uid, looks)
         self.assertLess(self.descriptors(), self.LIMIT)
 
+    def test_ends_while_directories_are_forgotten(self):
+        """The kernel may hold what a request of ours waits for."""
+        for i in range(self.LIMIT):
+            for sub in ('', 'cur', 'new', 'tmp'):
+                path = f'{self.top}/.f{i}/{sub}'
+                os.mkdir(path, 0o755)
+        walk = ('import os, sys\n'
+                'for _ in range(50):\n'
+                ' for i in range(400):\n'
+                '  for s in ("cur", "new"):\n'
+                '   try: os.listdir(f"{sys.argv[1]}/anna/.f{i}/{s}")\n'
+                '   except OSError as e:\n'
+                '    if e.errno != 24: sys.exit()\n')
+        for sig in (signal.SIGTERM, signal.SIGKILL) * 3:
+            self.mount()
+            walkers = [subprocess.Popen(
+                [sys.executable, '-c', walk, self.r.mnt],
+                stderr=subprocess.DEVNULL) for _ in range(3)]
+            self.r.others += walkers
+            harness.wait_for('a crowd', lambda: 'the limit is near'
+                             in self.r.log(), 20)
+            time.sleep(0.1)
+            proc, self.r.daemon = self.r.daemon, None
+            os.kill(proc.pid, sig)
+            self.assertEqual(proc.wait(10), 0 if sig == signal.SIGTERM
+                             else -sig, self.r.log())
+            harness.run(['umount', '-l', self.r.mnt])
+            for w in walkers:
+                w.wait(10)
+            open(self.r.log_name, 'w').close()
+        self.r.expected = []
+
     def test_ends_in_order_without_descriptors(self):
         """All of them open at a time: errors, but no abort at the end."""
         self.mount()
