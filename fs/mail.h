@@ -1,0 +1,58 @@
+/*
+ * mail.h - changing messages through the view: what a rename, a link or an
+ * unlink in cur/ and new/ of a legacy folder comes to.
+ *
+ * A message there is one of three things:
+ *	in the MBX only		its name is made up (change.h)
+ *	a real file		delivered, not mirrored yet (files.h)
+ *	a real file, mirrored	the file is what shows; the MBX has its flags,
+ *				and they change together (mirror.h)
+ * Nothing is ever renamed over another message.
+ *
+ * The kernel has checked that the caller may do it (default_permissions: the
+ * directories are the user's alone); it is done as the user, so that his quota
+ * counts.
+ *
+ * Threads: all functions are safe.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "compat/base.h"
+#include "fs/fs.h"
+#include "fs/node.h"
+
+/** mail_dir - the folder whose messages lie in directory @n, if it is cur/ or
+ * new/ of one that is still legacy; NULL */
+struct folder *mail_dir(const struct node *n);
+
+/**
+ * mail_rename - at least one of the two is a mail_dir()
+ * To another folder a message of the MBX is copied, durably, and then expunged:
+ * a crash can leave both, never none.
+ * @flags: 0 or RENAME_NOREPLACE, which is meant anyhow
+ * Return: 0; -ENOENT; -EEXIST; -EACCES; -errno.
+ */
+MUST_CHECK int mail_rename(struct fs *fs, struct node *from, const char *name,
+			   struct node *to, const char *to_name);
+
+/** mail_unlink - @dir is a mail_dir(). Return: 0; -ENOENT; -EIO; -EACCES;
+ * never -EPERM or -EISDIR */
+MUST_CHECK int mail_unlink(struct fs *fs, struct node *dir, const char *name);
+
+/**
+ * mail_copy - link() of message @ino of an MBX: a file of its own, as @name in
+ * @to, with its octets and its date, durable
+ * Return: 0; -EEXIST; -ENOSPC; -EDQUOT; -errno.
+ */
+MUST_CHECK int mail_copy(struct fs *fs, uint64_t ino, struct node *to,
+			 const char *name);
+
+/** mail_link - @fd, a real file, as @name in @to, a mail_dir(). Return: as
+ * mail_copy() */
+MUST_CHECK int mail_link(struct fs *fs, int fd, struct node *to,
+			 const char *name);
+
+/** mail_made - a file was made in a mail_dir() as it is made anywhere */
+void mail_made(struct node *dir, const char *name);
