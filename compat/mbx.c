@@ -552,6 +552,7 @@ static const struct store_ops mbx_ops = {
 	.expunge = mbx_expunge,
 	.append = mbx_append,
 	.assign = mbx_assign,
+	.reserve = mbx_reserve,
 	.touch = mbx_touch,
 	.sync = mbx_sync,
 };

@@ -167,6 +167,7 @@ MUST_CHECK int mbx_keyword(struct box *box, const char *name,
 MUST_CHECK int mbx_expunge(struct box *box, const struct msg *m,
 			   const char *name);
 MUST_CHECK int mbx_assign(struct box *box);
+MUST_CHECK int mbx_reserve(struct box *box, uint32_t uid);
 MUST_CHECK int mbx_touch(struct box *box);
 MUST_CHECK int mbx_sync(struct box *box);
 /** mbx_named_slots - the slots that have a name on disk, as bits */

@@ -69,6 +69,31 @@ int mbx_assign(struct box *box)
 	return ret;
 }
 
+/* Numbers before UIDLAST: a record that has none yet was shown with the one
+ * that follows UIDLAST as it is now. */
+static int reserve_locked(struct mbx_box *b, uint32_t uid)
+{
+	int ret;
+
+	if (uid <= b->session->header.uidlast)
+		return 0;
+	ret = assign_locked(b);
+	return ret < 0 ? ret : mbx_raise_uidlast(b, uid);
+}
+
+int mbx_reserve(struct box *box, uint32_t uid)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+	bool own;
+	int ret = uid == UINT32_MAX ? -EINVAL : mbx_session_enter(b, &own);
+
+	if (ret < 0)
+		return ret;
+	ret = reserve_locked(b, uid);
+	mbx_session_leave(b, own);
+	return ret;
+}
+
 /* ---- flags and expunge --------------------------------------------------- */
 
 static int line_of(struct mbx_box *b, const struct msg *m, struct mbx_record *r)

@@ -246,6 +246,16 @@ struct store_ops {
 	int (*assign)(struct box *b);
 
 	/**
+	 * reserve - UIDs up to @uid are used by somebody else: whoever numbers
+	 * the next message here goes on above; durable on return
+	 * Messages without a UID get theirs before, as assign() does it. When
+	 * nothing has to change nothing is written.
+	 * Return: 0; -EINVAL (2^32 - 1); -EBADMSG (damaged: nothing was
+	 * written); -errno.
+	 */
+	int (*reserve)(struct box *b, uint32_t uid);
+
+	/**
 	 * touch - the second half of announcing changes, see box.touch_due
 	 * Before its time, or when none is due, it does nothing.
 	 */

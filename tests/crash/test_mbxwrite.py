@@ -157,6 +157,13 @@ class Steps(harness.Case):
                              mbxfile.records(states[1][1])])
         self.assert_same(states[0][0]['mail'], states[1][0]['mail'])
 
+    def test_reserve(self):
+        states, _ = self.check('keywords', ['reserve 90'], 3)
+        self.assertEqual(states[1][0]['uidnext'], 91)
+        states, _ = self.check_numbers('tail', ['reserve 90'], 12)
+        self.assertEqual(sorted(states[1][0]['mail']), [*range(1, 13)])
+        self.assertEqual(states[1][0]['uidnext'], 91)
+
     def test_append_without_uid(self):
         for scenario in ('keywords', 'tail'):
             states, _ = self.check(scenario, [f'append {self.small} 0'], 3)

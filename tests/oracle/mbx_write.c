@@ -13,6 +13,7 @@
  *	keyword NAME		"ok SLOT"
  *	expunge UID
  *	append PATH UID CHANGE...	0: no UID wanted; "ok UID"
+ *	reserve UID
  *	assign, begin, end, sync
  *	touch			waits until it is due
  *
@@ -192,6 +193,14 @@ static int do_assign(void)
 	return box->ops->assign(box);
 }
 
+static int do_reserve(void)
+{
+	const char *uid = strtok(NULL, " \n");
+
+	return uid ? box->ops->reserve(box, (uint32_t)strtoul(uid, NULL, 10))
+		   : -EINVAL;
+}
+
 static int do_begin(void)
 {
 	return box->ops->begin(box);
@@ -217,7 +226,7 @@ static const struct {
 	{ "expunge", do_expunge, false }, { "append", do_append, true },
 	{ "touch", do_touch, false },	  { "assign", do_assign, false },
 	{ "begin", do_begin, false },	  { "end", do_end, false },
-	{ "sync", do_sync, false },
+	{ "sync", do_sync, false },	  { "reserve", do_reserve, false },
 };
 
 static void answer(char *line)

@@ -351,6 +351,43 @@ TEST(mbxwrite, assign_makes_what_was_shown_true)
 	end();
 }
 
+TEST(mbxwrite, reserved_uids_are_passed_over)
+{
+	begin();
+	header(4);
+	add(4, MSG_OLD, "aaaaa");
+	add(0, 0, "bbbbb");
+	open_box();
+	scan();
+	EXPECT_UIDS(4, 5);
+	cr_assert_eq(box->ops->reserve(box, 9), 0);
+	keep();
+	cr_assert_eq(box->ops->reserve(box, 9), 0);
+	cr_assert_eq(box->ops->reserve(box, 3), 0);
+	cr_expect_eq(box->ops->reserve(box, UINT32_MAX), -EINVAL);
+	expect_same_but(0, 0);
+	expect_change(15, "00000009");
+	add(0, 0, "ccccc");
+	scan();
+	EXPECT_UIDS(4, 5, 10);
+	cr_expect_eq(got.msgs[1].uid_disk, 5);
+	cr_expect_eq(got.msgs[2].uid_disk, 0);
+	end();
+}
+
+TEST(mbxwrite, uids_below_uidlast_need_no_reserving)
+{
+	begin();
+	header(4);
+	add(0, 0, "aaaaa");
+	open_box();
+	scan();
+	keep();
+	cr_assert_eq(box->ops->reserve(box, 4), 0);
+	expect_same_but(0, 0);
+	end();
+}
+
 TEST(mbxwrite, uids_are_not_given_out_in_a_damaged_file)
 {
 	static const uint32_t rows[][3] = { { 5, 3, 0 }, { 0, 5, 0 } };
@@ -365,6 +402,7 @@ TEST(mbxwrite, uids_are_not_given_out_in_a_damaged_file)
 		cr_assert_eq(got.msgs[2].uid_disk, 0);
 		keep();
 		cr_expect_eq(box->ops->assign(box), -EBADMSG, "row %zu", i);
+		cr_expect_eq(box->ops->reserve(box, 9), -EBADMSG, "row %zu", i);
 		cr_expect_eq(expunge(2), -EBADMSG, "row %zu", i);
 		expect_same_but(0, 0);
 		end();
@@ -378,6 +416,7 @@ TEST(mbxwrite, uids_are_not_given_out_in_a_damaged_file)
 	add_raw(TEXT("half a li"));
 	keep();
 	cr_expect_eq(box->ops->assign(box), -EBADMSG, "a torn tail");
+	cr_expect_eq(box->ops->reserve(box, 9), -EBADMSG, "a torn tail");
 	cr_expect_eq(expunge(0), -EBADMSG);
 	expect_same_but(0, 0);
 	end();
