@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "compat/basename.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "index/db.h"
@@ -17,7 +16,9 @@
 
 static const int64_t second_ns = 1000000000;
 
-enum { SHOWN_KEYWORDS = (1 << MAILDIR_LETTERS) - 1 };
+/* Which letter a slot shows as is known by name only, to whoever shows it: a
+ * change of any slot counts. */
+enum { SHOWN_KEYWORDS = (1 << 30) - 1 };
 
 struct job {
 	struct index *ix;
@@ -79,6 +80,7 @@ static void touch(struct sync_result *r, const struct msg *m)
 static void merge_new(struct job *j, struct item *it)
 {
 	it->op = ITEM_ADDED;
+	j->r->named_changed |= it->name != 0;
 	j->r->added++;
 	touch(j->r, &it->m);
 }
@@ -104,10 +106,12 @@ static bool is_kept(const struct job *j, const struct msg *old)
 		!j->r->uidvalidity_changed && table_behind(&j->scan.next, old);
 }
 
-static int merge_missing(struct job *j, const struct msg *old)
+static int merge_missing(struct job *j, const struct msg *old, bool named)
 {
-	if (!is_kept(j, old))
+	if (!is_kept(j, old)) {
+		j->r->named_changed |= named;
 		return merge_gone(j, old);
+	}
 	table_count(&j->row, old);
 	j->kept++;
 	return 0;
@@ -151,6 +155,7 @@ static int merge_both(struct job *j, const struct msg *old,
 	if (renamed || !same_value(old, &it->m)) {
 		it->op = renamed ? ITEM_RENAMED : ITEM_CHANGED;
 		j->r->changed++;
+		j->r->named_changed |= name[0] || old_name[0];
 	} else if (!same_place(old, &it->m)) {
 		it->op = ITEM_CHANGED;
 		j->r->moved++;
@@ -179,7 +184,7 @@ static int merge_row(struct job *j, const struct db_row *row, size_t *i)
 	for (; (it = next_item(j, i)) && it->m.uid < uid; (*i)++)
 		merge_new(j, it);
 	if (!it || it->m.uid != uid)
-		return merge_missing(j, &old);
+		return merge_missing(j, &old, name[0] != '\0');
 	(*i)++;
 	keep_date(j, &old, it);
 	return merge_both(j, &old, name, it);
@@ -455,7 +460,7 @@ static int ask_names(struct job *j)
 
 		if (it->name || it->m.line == 0)
 			continue;
-		name = h->name_of(it->m.uid, h->arg);
+		name = h->name_of(&it->m, h->arg);
 		if (!name)
 			continue;
 		len = strlen(name);

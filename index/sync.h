@@ -56,6 +56,9 @@ struct sync_result {
 	bool cur_changed, new_changed;
 	bool uidvalidity_changed;
 	bool keywords_changed; /* the keyword table */
+	/* A message with a name of its own was added or removed, or has other
+	 * flags or keywords. */
+	bool named_changed;
 };
 
 /*
@@ -67,15 +70,15 @@ struct sync_result {
 typedef int sync_names_fn(const struct sync_result *r, void *arg);
 
 /*
- * The base name of its own that the message of an MBX with this UID has: one
- * that was delivered elsewhere first keeps the name that its delivery agent
- * chose, which dovecot-uidlist knows and the MBX does not. Asked about messages
+ * The base name of its own that message @m of an MBX has: one that was
+ * delivered elsewhere first keeps the name that its delivery agent chose, which
+ * the MBX does not know. Asked about messages
  * that the store delivers without a name, after the scan; no lock of a format
  * is held and no transaction is open. NULL: nothing is known about it; a name
  * that its row has stays. The name that basename.h makes, or one that is no
  * name ("", too long): it has none of its own. Good until the next call.
  */
-typedef const char *sync_name_fn(uint32_t uid, void *arg);
+typedef const char *sync_name_fn(const struct msg *m, void *arg);
 
 /* What a caller wants to be asked and told; each may be NULL. */
 struct sync_hooks {

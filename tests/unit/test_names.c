@@ -17,12 +17,12 @@ struct list {
 	unsigned asked;
 };
 
-static const char *name_of(uint32_t uid, void *arg)
+static const char *name_of(const struct msg *m, void *arg)
 {
 	struct list *l = arg;
 
 	l->asked++;
-	return uid <= KNOWN ? l->name[uid] : NULL;
+	return m->uid <= KNOWN ? l->name[m->uid] : NULL;
 }
 
 static struct sync_result ask(struct fake *f, struct list *l)
@@ -215,6 +215,32 @@ TEST(names, come_change_and_go_as_the_list_says)
 	(void)ask_full(&f, &l);
 	is_called(l.ix, 1, "17.M2b.host");
 	is_called(l.ix, 2, "17.M1.host");
+	finish(&f, &l);
+}
+
+TEST(names, whose_messages_changed_are_told)
+{
+	struct list l;
+	struct fake f;
+
+	start(&f, &l);
+	cr_expect(ask(&f, &l).named_changed, "they are new");
+	cr_expect_not(ask_full(&f, &l).named_changed);
+	fake_flag(&f, 1, MSG_OLD | MSG_SEEN);
+	cr_expect_not(ask(&f, &l).named_changed, "1 has none");
+	fake_flag(&f, 2, MSG_OLD | MSG_SEEN);
+	cr_expect(ask(&f, &l).named_changed);
+	fake_find(&f, 4)->m.keywords = 1U << 28;
+	cr_expect(ask_full(&f, &l).named_changed);
+	fake_add(&f, 5, MSG_OLD, 9);
+	cr_expect_not(ask(&f, &l).named_changed);
+	l.name[6] = "17.M6.host";
+	fake_add(&f, 6, MSG_OLD, 9);
+	cr_expect(ask(&f, &l).named_changed, "in a tail, too");
+	fake_remove(&f, 1);
+	cr_expect_not(ask(&f, &l).named_changed, "only moved");
+	fake_expunge(&f, 2);
+	cr_expect(ask(&f, &l).named_changed);
 	finish(&f, &l);
 }
 
