@@ -41,6 +41,8 @@ static const char help[] =
 	"  lockdir=DIR        where UW makes its lock files (default: /tmp)\n"
 	"  lockwait=SECONDS   how long to wait for UW's locks (default: 10)\n"
 	"  scan=background|touch    index all folders at once, or when used\n"
+	"  mirror=on|off      append what is delivered to the MBX, too (default)\n"
+	"  mbxmax=SIZE        no MBX grows beyond: 2147483647 if a UW has 32 bits\n"
 	"\n"
 	"In a PATTERN %u is the user. With one, MOUNTPOINT/USER is that user's\n"
 	"Maildir++ root; without any, MOUNTPOINT itself is one.\n"
@@ -178,27 +180,65 @@ static int set_lockwait(struct parser *p, const char *value)
 	return 0;
 }
 
+/* Return: which of the two words it is; -EINVAL. */
+static int choose(struct parser *p, const char *name, const char *value,
+		  const char *first, const char *second)
+{
+	if (strcmp(value, first) == 0)
+		return 0;
+	if (strcmp(value, second) == 0)
+		return 1;
+	return fail(p, -EINVAL, "%s=%s: write %s or %s", name, value, first,
+		    second);
+}
+
 static int set_dots(struct parser *p, const char *value)
 {
-	if (strcmp(value, "underscore") == 0)
-		p->out->dots = DOTS_UNDERSCORE;
-	else if (strcmp(value, "escape") == 0)
-		p->out->dots = DOTS_ESCAPE;
-	else
-		return fail(p, -EINVAL, "dots=%s: write underscore or escape",
-			    value);
-	return 0;
+	int n = choose(p, "dots", value, "underscore", "escape");
+
+	p->out->dots = n == 1 ? DOTS_ESCAPE : DOTS_UNDERSCORE;
+	return n < 0 ? n : 0;
 }
 
 static int set_scan(struct parser *p, const char *value)
 {
-	if (strcmp(value, "background") == 0)
-		p->out->scan = SCAN_BACKGROUND;
-	else if (strcmp(value, "touch") == 0)
-		p->out->scan = SCAN_TOUCH;
-	else
-		return fail(p, -EINVAL, "scan=%s: write background or touch",
+	int n = choose(p, "scan", value, "background", "touch");
+
+	p->out->scan = n == 1 ? SCAN_TOUCH : SCAN_BACKGROUND;
+	return n < 0 ? n : 0;
+}
+
+static int set_mirror(struct parser *p, const char *value)
+{
+	int n = choose(p, "mirror", value, "on", "off");
+
+	p->out->mirror_off = n == 1;
+	return n < 0 ? n : 0;
+}
+
+/* Octets, or with a letter kibi-, mebi- or gibioctets. */
+static int set_mbxmax(struct parser *p, const char *value)
+{
+	static const char letters[] = "kmg";
+	const char *end, *letter;
+	unsigned shift = 0;
+	uint64_t n;
+	int ret = number(value, &end, INT64_MAX, &n);
+
+	if (ret == 0 && *end) {
+		letter = strchr(letters, *end++ | 0x20);
+		if (letter)
+			shift = 10 * (unsigned)(letter - letters + 1);
+		ret = letter && !*end && n <= (uint64_t)INT64_MAX >> shift
+			? 0
+			: -EINVAL;
+	}
+	if (ret < 0)
+		return fail(p, -EINVAL,
+			    "mbxmax=%s: write octets, or a number and k, m or "
+			    "g, e.g. mbxmax=2147483647",
 			    value);
+	p->out->mbx_max = n << shift;
 	return 0;
 }
 
@@ -256,6 +296,8 @@ static const struct {
 	{ "lockdir", set_lockdir },
 	{ "lockwait", set_lockwait },
 	{ "scan", set_scan },
+	{ "mirror", set_mirror },
+	{ "mbxmax", set_mbxmax },
 };
 
 /* ---- -o lists ------------------------------------------------------------ */

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "compat/base.h"
@@ -30,6 +31,8 @@ struct options {
 	unsigned lock_ms;
 	enum foldername_dots dots;
 	enum options_scan scan;
+	bool mirror_off;
+	uint64_t mbx_max; /* octets of an MBX; 0: any number */
 	bool has_owner;
 	uid_t owner_uid;
 	gid_t owner_gid;

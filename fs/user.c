@@ -96,7 +96,8 @@ static int make_stores(struct user *u)
 	struct mbx_options opt = { .lock_dir = o->lockdir,
 				   .lock_ms = o->lock_ms,
 				   .owner = o->has_owner ? (uid_t)-1 : u->uid,
-				   .group = u->gid };
+				   .group = u->gid,
+				   .max_file = o->mbx_max };
 	int ret = 0;
 
 	for (unsigned i = 0; ret == 0 && i < o->inbox_count; i++)

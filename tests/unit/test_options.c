@@ -74,8 +74,8 @@ TEST(options, takes_every_option)
 	TAKE("-o", "inbox=/tmp/%u/INBOX,folders=/tmp/%u/mail", "-o",
 	     "subscriptions=/tmp/%u/.subs,control=/tmp/%u/ctl,store=/srv/new",
 	     "-o", "index=/var/i,dots=escape,owner=5000:5001", "-o",
-	     "lockdir=/run/lock,lockwait=7,scan=touch,readdirplus", "-f",
-	     "/srv/mail");
+	     "lockdir=/run/lock,lockwait=7,scan=touch,readdirplus", "-o",
+	     "mirror=off,mbxmax=2g", "-f", "/srv/mail");
 	cr_assert_eq(opt.inbox_count, 1);
 	cr_expect_str_eq(opt.inbox[0].text, "/tmp/%u/INBOX");
 	cr_expect(opt.has_folders && opt.has_subscriptions && opt.has_control);
@@ -93,6 +93,8 @@ TEST(options, takes_every_option)
 	cr_expect_eq(opt.lock_ms, 7000);
 	cr_expect_eq(opt.scan, SCAN_TOUCH);
 	cr_expect(opt.readdirplus);
+	cr_expect(opt.mirror_off);
+	cr_expect_eq(opt.mbx_max, UINT64_C(1) << 31);
 	cr_expect(opt.multi);
 	cr_expect(opt.foreground);
 	cr_expect_not(opt.debug);
@@ -112,6 +114,8 @@ TEST(options, has_the_defaults_that_the_manual_says)
 	cr_expect_eq(opt.scan, SCAN_BACKGROUND);
 	cr_expect_eq(opt.lock_ms, 10000);
 	cr_expect_str_eq(opt.lockdir, "/tmp");
+	cr_expect_not(opt.mirror_off);
+	cr_expect_eq(opt.mbx_max, 0);
 	cr_expect_not(opt.readdirplus || opt.foreground || opt.debug);
 	cr_expect_not(opt.multi);
 	options_fini(&opt);
@@ -163,10 +167,11 @@ TEST(options, help_and_version_need_nothing_else)
 TEST(options, the_help_names_every_option)
 {
 	static const char *const names[] = {
-		"store=",   "inbox=",	 "folders=",  "subscriptions=",
-		"control=", "index=",	 "dots=",     "owner=",
-		"lockdir=", "lockwait=", "scan=",     "MOUNTPOINT",
-		"-f",	    "-d",	 "--version",
+		"store=",    "inbox=",	  "folders=", "subscriptions=",
+		"control=",  "index=",	  "dots=",    "owner=",
+		"lockdir=",  "lockwait=", "scan=",    "MOUNTPOINT",
+		"mirror=",   "mbxmax=",	  "-f",	      "-d",
+		"--version",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -302,6 +307,11 @@ TEST(options, errors_say_what_to_write)
 	REFUSE_O("whole seconds, 0 to 3600", "lockwait=3601");
 	REFUSE_O("whole seconds, 0 to 3600", "lockwait=");
 	REFUSE_O("whole seconds, 0 to 3600", "lockwait=-1");
+	REFUSE_O("write on or off", "mirror=yes");
+	REFUSE_O("write octets", "mbxmax=2t");
+	REFUSE_O("write octets", "mbxmax=");
+	REFUSE_O("write octets", "mbxmax=2gb");
+	REFUSE_O("write octets", "mbxmax=9999999999g");
 	REFUSE_O("owner=5000:5000", "owner=joe");
 	REFUSE_O("owner=5000:5000", "owner=5000");
 	REFUSE_O("owner=5000:5000", "owner=5000:");
