@@ -24,8 +24,8 @@ enum {
 	APPENDED_MAX = 64, /* lines, and as many as there are folders */
 };
 
-static const char magic[] = "janusmail-ledger 2";
-static const char magic_old[] = "janusmail-ledger 1";
+static const char magic[] = "janusmail-ledger 3";
+static const char magic_start[] = "janusmail-ledger ";
 static const char counter_name[] = "next-folder";
 static const char counter_lock[] = "next-folder.lock";
 
@@ -55,6 +55,28 @@ static void fini_folder(struct ledger_folder *f)
 	free(f->dir);
 	free(f->legacy);
 	free(f->moved_from);
+	free(f->was_legacy);
+	free(f->trash);
+}
+
+int ledger_delete(struct ledger_folder *f, struct ledger_names *out)
+{
+	char *dir = strdup(""), *legacy = strdup("");
+
+	if (!dir || !legacy) {
+		free(dir);
+		free(legacy);
+		return -ENOMEM;
+	}
+	*out = (struct ledger_names){ .dir = f->dir,
+				      .legacy = f->legacy,
+				      .trash = f->trash };
+	f->dir = dir;
+	f->legacy = legacy;
+	f->trash = NULL;
+	f->phase = PHASE_DELETED;
+	f->dirty = true;
+	return 0;
 }
 
 void ledger_fini(struct ledger *l)
@@ -118,15 +140,24 @@ static int get_guid(const char *word, char *out)
 	return 0;
 }
 
-static int get_phase(const char *word, enum ledger_phase *out)
+static const char *const phases[] = {
+	[PHASE_LEGACY] = "legacy",
+	[PHASE_NATIVE] = "native",
+	[PHASE_DELETING] = "deleting",
+	[PHASE_DELETED] = "deleted",
+};
+
+static int get_phase(const char *word, unsigned version, enum ledger_phase *out)
 {
-	if (word && strcmp(word, "legacy") == 0)
-		*out = PHASE_LEGACY;
-	else if (word && strcmp(word, "native") == 0)
-		*out = PHASE_NATIVE;
-	else
-		return -EBADMSG;
-	return 0;
+	size_t known = version < 3 ? PHASE_DELETING : ARRAY_LEN(phases);
+
+	for (size_t i = 0; word && i < known; i++) {
+		if (strcmp(word, phases[i]) == 0) {
+			*out = (enum ledger_phase)i;
+			return 0;
+		}
+	}
+	return -EBADMSG;
 }
 
 static int get_count(const char *word, uint64_t max, uint64_t *out)
@@ -171,6 +202,12 @@ static int get_name(char *name, const char *empty)
 	return n < 0 || strlen(name) != (size_t)n ? -EBADMSG : 0;
 }
 
+static bool is_file_name(const char *name)
+{
+	return *name && *name != '.' && !strchr(name, '/') &&
+		strlen(name) <= NAME_MAX;
+}
+
 static bool is_dir_name(const char *dir)
 {
 	return !*dir ||
@@ -178,26 +215,42 @@ static bool is_dir_name(const char *dir)
 		 strlen(dir) <= FOLDERNAME_MAX);
 }
 
-/* dev, ino, and where it is to be moved from. */
-static int parse_file(char **line, struct ledger_folder *f)
+/* The words behind ino. */
+static int parse_plans(char **line, unsigned version, struct ledger_folder *f)
 {
-	char *from;
+	if (f->phase == PHASE_DELETED)
+		return !*f->dir && !*f->legacy ? 0 : -EBADMSG;
+	if (f->phase == PHASE_DELETING) {
+		f->trash = take_word(line);
+		return *f->dir && get_name(f->trash, "-") == 0 &&
+				is_file_name(f->trash)
+			? 0
+			: -EBADMSG;
+	}
+	if (!*line)
+		return 0;
+	f->moved_from = take_word(line);
+	if (get_name(f->moved_from, ".") != 0 || !*f->moved_from ||
+	    !is_dir_name(f->moved_from))
+		return -EBADMSG;
+	if (!*line || version < 3)
+		return 0;
+	f->was_legacy = take_word(line);
+	return get_name(f->was_legacy, "-") == 0 && *f->was_legacy ? 0
+								   : -EBADMSG;
+}
+
+static int parse_file(char **line, unsigned version, struct ledger_folder *f)
+{
 	int rc = get_digits(take_word(line), FILE_DIGITS, &f->dev);
 
 	if (rc == 0)
 		rc = get_digits(take_word(line), FILE_DIGITS, &f->ino);
-	if (rc || !*line)
-		return rc;
-	from = take_word(line);
-	rc = get_name(from, ".");
-	if (rc || !*from || !is_dir_name(from))
-		return -EBADMSG;
-	f->moved_from = from;
-	return 0;
+	return rc == 0 ? parse_plans(line, version, f) : rc;
 }
 
 /* What follows the first word of a line; strings point into it. */
-static int parse_fields(char *line, bool old, struct ledger_folder *f)
+static int parse_fields(char *line, unsigned version, struct ledger_folder *f)
 {
 	int rc = get_hex(take_word(&line), 1, INT32_MAX, &f->number);
 
@@ -209,35 +262,46 @@ static int parse_fields(char *line, bool old, struct ledger_folder *f)
 	if (rc == 0)
 		rc = get_hex(take_word(&line), 0, UINT32_MAX, &f->uidvalidity);
 	if (rc == 0)
-		rc = get_phase(take_word(&line), &f->phase);
+		rc = get_phase(take_word(&line), version, &f->phase);
 	if (rc == 0)
 		rc = get_place(take_word(&line), &f->place);
 	if (rc)
 		return rc;
 	f->legacy = take_word(&line);
 	rc = get_name(f->legacy, "-");
-	if (rc == 0 && !old)
-		rc = parse_file(&line, f);
+	if (rc == 0 && version > 1)
+		rc = parse_file(&line, version, f);
 	return rc == 0 && line ? -EBADMSG : rc;
+}
+
+/* Return: false when out of memory. */
+static bool copy_text(const char *text, char **out)
+{
+	*out = text ? strdup(text) : NULL;
+	return !text || *out;
 }
 
 /* With strings of its own. */
 static int copy_folder(const struct ledger_folder *f, struct ledger_folder *out)
 {
+	bool good;
+
 	*out = *f;
-	out->dir = strdup(f->dir);
-	out->legacy = strdup(f->legacy);
-	out->moved_from = f->moved_from ? strdup(f->moved_from) : NULL;
-	if (out->dir && out->legacy && !f->moved_from == !out->moved_from)
+	good = copy_text(f->dir, &out->dir);
+	good = copy_text(f->legacy, &out->legacy) && good;
+	good = copy_text(f->moved_from, &out->moved_from) && good;
+	good = copy_text(f->was_legacy, &out->was_legacy) && good;
+	good = copy_text(f->trash, &out->trash) && good;
+	if (good)
 		return 0;
 	fini_folder(out);
 	return -ENOMEM;
 }
 
-static int parse_folder(char *line, bool old, struct ledger *out)
+static int parse_folder(char *line, unsigned version, struct ledger *out)
 {
 	struct ledger_folder f = { .number = 0 }, own, *added;
-	int rc = parse_fields(line, old, &f);
+	int rc = parse_fields(line, version, &f);
 
 	if (rc == 0)
 		rc = copy_folder(&f, &own);
@@ -253,7 +317,7 @@ static int parse_folder(char *line, bool old, struct ledger *out)
 	return 0;
 }
 
-static int parse_appended(char *line, struct ledger *out)
+static int parse_appended(char *line, unsigned version, struct ledger *out)
 {
 	static const char start[] = "line ";
 	struct ledger_folder f = { .number = 0 }, own;
@@ -269,8 +333,8 @@ static int parse_appended(char *line, struct ledger *out)
 	if (rc || !line)
 		return -EBADMSG;
 	if (n == out->count)
-		return parse_folder(line, false, out);
-	rc = parse_fields(line, false, &f);
+		return parse_folder(line, version, out);
+	rc = parse_fields(line, version, &f);
 	if (rc == 0)
 		rc = copy_folder(&f, &own);
 	if (rc)
@@ -280,32 +344,45 @@ static int parse_appended(char *line, struct ledger *out)
 	return 0;
 }
 
+/* Return: 1..3; 0 for a text that is none of them. */
+static unsigned get_version(const char *line)
+{
+	size_t len = strlen(magic_start);
+
+	if (strncmp(line, magic_start, len) != 0 || line[len] < '1' ||
+	    line[len] > '3' || line[len + 1])
+		return 0;
+	return (unsigned)(line[len] - '0');
+}
+
 static int parse_lines(char *p, struct ledger *out)
 {
 	static const char folder[] = "folder ", end[] = "end ";
 	char *line = cut(&p, '\n');
-	bool old = line && strcmp(line, magic_old) == 0;
+	unsigned version = line ? get_version(line) : 0;
 	uint64_t count;
 	int rc;
 
-	if (!line || (!old && strcmp(line, magic) != 0))
+	if (version == 0)
 		return -EBADMSG;
 	while ((line = cut(&p, '\n')) &&
 	       strncmp(line, folder, strlen(folder)) == 0) {
-		rc = parse_folder(line + strlen(folder), old, out);
+		rc = parse_folder(line + strlen(folder), version, out);
 		if (rc)
 			return rc;
 	}
-	if (!line || strncmp(line, end, strlen(end)) != 0 || (old && *p))
+	if (!line || strncmp(line, end, strlen(end)) != 0 ||
+	    (version == 1 && *p))
 		return -EBADMSG;
 	rc = get_count(line + strlen(end), SIZE_MAX, &count);
 	if (rc == 0 && count != out->count)
 		rc = -EBADMSG;
 	while (rc == 0 && (line = cut(&p, '\n'))) {
-		rc = parse_appended(line, out);
+		rc = parse_appended(line, version, out);
 		out->appended++;
 	}
-	out->whole = !old && !*p;
+	/* Nothing is appended to a file that says it is older. */
+	out->whole = version == 3 && !*p;
 	return rc;
 }
 
@@ -339,7 +416,7 @@ int ledger_parse(const char *text, size_t len, struct ledger *out)
 		return -ENOMEM;
 	rc = parse_lines(copy, out);
 	/* Only what can be appended to ends so. */
-	if (rc == 0 && zeros && strncmp(text, magic, strlen(magic)) != 0)
+	if (rc == 0 && zeros && text[strlen(magic_start)] == '1')
 		rc = -EBADMSG;
 	free(copy);
 	if (zeros)
@@ -375,8 +452,7 @@ static int write_folder(FILE *f, const struct ledger_folder *folder)
 	(void)fprintf(f, "%08" PRIx32 " ", folder->number);
 	rc = write_name(f, folder->dir, ".");
 	(void)fprintf(f, " %s %08" PRIx32 " %s ", folder->guid,
-		      folder->uidvalidity,
-		      folder->phase == PHASE_NATIVE ? "native" : "legacy");
+		      folder->uidvalidity, phases[folder->phase]);
 	if (folder->place == LEDGER_PLACE_FOLDERS)
 		(void)fputs("folders ", f);
 	else
@@ -388,6 +464,14 @@ static int write_folder(FILE *f, const struct ledger_folder *folder)
 	if (rc == 0 && folder->moved_from) {
 		(void)fputc(' ', f);
 		rc = write_name(f, folder->moved_from, ".");
+	}
+	if (rc == 0 && folder->moved_from && folder->was_legacy) {
+		(void)fputc(' ', f);
+		rc = write_name(f, folder->was_legacy, "-");
+	}
+	if (rc == 0 && folder->trash) {
+		(void)fputc(' ', f);
+		rc = write_name(f, folder->trash, "-");
 	}
 	(void)fputc('\n', f);
 	return rc;

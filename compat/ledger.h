@@ -4,21 +4,33 @@
  * A small text file in the new store, one a user. It is part of the store, not
  * of the index: names and inode numbers hang on it.
  *
- *	janusmail-ledger 2
+ *	janusmail-ledger 3
  *	folder <number> <dir> <guid> <uidvalidity> <phase> <place>
- *	       <legacy name> <dev> <ino> [<moved from>]
+ *	       <legacy name> <dev> <ino> [<moved from> [<was legacy name>]]
+ *	...
+ *	folder <number> <dir> ... deleting ... <ino> <trash name>
+ *	folder <number> . <guid> <uidvalidity> deleted <place> - <dev> <ino>
  *	...
  *	end <number of folder lines>
- *	line <n> <number> <dir> ... [<moved from>]
+ *	line <n> <number> <dir> ...
  *	...
  *
  * (each on one line.) number, uidvalidity: 8 hex digits, uidvalidity 0 until
  * the folder is seeded; dir: Maildir++ name, "." for INBOX; guid: 32 hex
- * digits; phase: legacy or native; place: "inbox<n>" (the n-th inbox= pattern)
- * or "folders"; dir and legacy name are text_escape()d, an empty name is "-";
- * dev, ino: 16 hex digits, which file it was when last seen, 0 when unknown;
- * moved from: a dir that is yet to be renamed to dir. Version 1, which is read
- * too, has neither dev nor ino nor moved from, and nothing after the end line.
+ * digits; phase: legacy, native, deleting or deleted; place: "inbox<n>" (the
+ * n-th inbox= pattern) or "folders"; names are text_escape()d, an empty legacy
+ * name is "-"; dev, ino: 16 hex digits, which file it was when last seen, 0
+ *when unknown.
+ *
+ * What is about to happen is said first. moved from: a dir that is yet to be
+ * renamed to dir. was legacy name: a file that may not be renamed to its legacy
+ * name yet; if it is not, nothing was. deleting: the file is about to go into
+ * the trash under that name; if it still lies where it was, it was not deleted.
+ * A folder that was deleted has its number for ever, and no name.
+ *
+ * Versions 1 and 2 are read, too. Neither knows deleted folders and was legacy
+ * names; version 1 has neither dev nor ino nor moved from, and nothing after
+ * the end line.
  *
  * The part up to the end line is replaced atomically; the end line tells a
  * whole file from a torn one. Lines after it were appended since: the n-th
@@ -36,7 +48,12 @@
 
 #include "compat/base.h"
 
-enum ledger_phase { PHASE_LEGACY, PHASE_NATIVE };
+enum ledger_phase {
+	PHASE_LEGACY,
+	PHASE_NATIVE,
+	PHASE_DELETING,
+	PHASE_DELETED,
+};
 enum { LEDGER_PLACE_FOLDERS = -1 }; /* else: number of the inbox= pattern */
 
 struct ledger_folder {
@@ -49,6 +66,8 @@ struct ledger_folder {
 	char *legacy;	   /* path below the place; "" for an inbox= file */
 	uint64_t dev, ino; /* of the legacy file; 0: not known */
 	char *moved_from;  /* NULL, or a dir that may not be renamed yet */
+	char *was_legacy;  /* NULL, or a file that may not be renamed yet */
+	char *trash;	   /* deleting: the file's name there; else NULL */
 	bool dirty;	   /* for ledger_commit(): differs from the file */
 };
 
@@ -81,6 +100,12 @@ MUST_CHECK int ledger_commit(int dirfd, const char *name, struct ledger *l);
  * pointer is valid until the next ledger_add. NULL when out of memory. */
 struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
 				 const char *legacy);
+/** ledger_delete - the folder is deleted: its names are taken out, to be freed
+ * by the caller. The line is dirty. */
+struct ledger_names {
+	char *dir, *legacy, *trash;
+};
+MUST_CHECK int ledger_delete(struct ledger_folder *f, struct ledger_names *out);
 /** ledger_fini - frees what the ledger holds; it is empty afterwards */
 void ledger_fini(struct ledger *l);
 

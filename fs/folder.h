@@ -88,6 +88,8 @@ struct folder {
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;
 	atomic_bool gone;     /* the file: the folder does not show */
+	atomic_bool deleted;  /* through the view: nobody may use it any more;
+				 its directory is one as any other */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */
 	_Atomic int64_t used_ms;
 	struct folder *next; /* in the table by number */

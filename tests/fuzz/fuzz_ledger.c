@@ -30,6 +30,9 @@ static void check_same(const struct ledger *l)
 		assert(again.folders[i].ino == l->folders[i].ino);
 		assert(!again.folders[i].moved_from ==
 		       !l->folders[i].moved_from);
+		assert(!again.folders[i].was_legacy ==
+		       !l->folders[i].was_legacy);
+		assert(!again.folders[i].trash == !l->folders[i].trash);
 	}
 	assert(ledger_format(&again, &two, &two_len) == 0);
 	assert(one_len == two_len && memcmp(one, two, one_len) == 0);
@@ -53,6 +56,11 @@ static void check_text(const char *text, size_t len)
 		assert(l.folders[i].number);
 		assert(!*l.folders[i].dir || *l.folders[i].dir == '.');
 		assert(!strchr(l.folders[i].dir, '/'));
+		assert((l.folders[i].phase == PHASE_DELETING) ==
+		       (l.folders[i].trash != NULL));
+		assert(!l.folders[i].trash ||
+		       (l.folders[i].trash[0] != '.' &&
+			!strchr(l.folders[i].trash, '/')));
 	}
 	check_same(&l);
 	ledger_fini(&l);

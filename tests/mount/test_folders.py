@@ -323,7 +323,7 @@ class Ledger(FolderCase):
         self.r.unmount()
         with open(self.ledger(), encoding='ascii') as f:
             lines = f.read().splitlines()
-        self.assertEqual(lines[0], 'janusmail-ledger 2')
+        self.assertEqual(lines[0], 'janusmail-ledger 3')
         last = {}       # by folder; appended lines come later
         for line in lines[1:]:
             m = re.match(r'(?:folder|line \d+) (.*) [0-9a-f]{16} '

@@ -14,7 +14,8 @@
 
 #define GUID "0123456789abcdef0123456789abcdef"
 #define OLD "janusmail-ledger 1\n"
-#define HEAD "janusmail-ledger 2\n"
+#define SECOND "janusmail-ledger 2\n"
+#define HEAD "janusmail-ledger 3\n"
 #define FILE_7 " 0000000000000801 0000000000000007"
 #define FILE_0 " 0000000000000000 0000000000000000"
 #define INBOX_OLD "folder 00000001 . " GUID " 4b000001 legacy inbox0 -\n"
@@ -136,7 +137,10 @@ TEST(ledger, a_folder_not_yet_seeded_has_no_uidvalidity)
 TEST(ledger, foreign_files_are_refused)
 {
 	static const char *const rows[] = {
-		"janusmail-ledger 3\nend 0\n",
+		"janusmail-ledger 4\nend 0\n",
+		"janusmail-ledger 0\nend 0\n",
+		"janusmail-ledger 33\nend 0\n",
+		"janusmail-ledger\nend 0\n",
 		OLD "end 1\n",
 		OLD "end\n",
 		OLD "end 0 \n",
@@ -205,7 +209,20 @@ static const char *const bad_lines[] = {
 	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7 " \n",
 	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7 " .\n",
 	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7 " a\n",
-	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7 " .a .b\n",
+	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7 " .a -\n",
+	"line 0 00000001 . " GUID " 4b000001 legacy inbox0 -" FILE_7
+	" .a b c\n",
+	"line 0 00000001 .a " GUID " 4b000001 deleted folders -" FILE_7 "\n",
+	"line 0 00000001 . " GUID " 4b000001 deleted folders a" FILE_7 "\n",
+	"line 0 00000001 . " GUID " 4b000001 deleted folders -" FILE_7 " .a\n",
+	"line 0 00000001 . " GUID " 4b000001 deleting folders -" FILE_7 " t\n",
+	"line 0 00000001 .a " GUID " 4b000001 deleting folders a" FILE_7 "\n",
+	"line 0 00000001 .a " GUID " 4b000001 deleting folders a" FILE_7
+	" .t\n",
+	"line 0 00000001 .a " GUID " 4b000001 deleting folders a" FILE_7
+	" t/t\n",
+	"line 0 00000001 .a " GUID " 4b000001 deleting folders a" FILE_7
+	" t .b\n",
 };
 
 TEST(ledger, a_whole_line_that_was_appended_must_be_good)
@@ -240,6 +257,80 @@ TEST(ledger, a_file_of_version_1_is_read)
 	cr_expect_null(l.folders[1].moved_from);
 	/* Nothing may be appended to it: it would not be read back. */
 	cr_expect_not(l.whole);
+	ledger_fini(&l);
+}
+
+#define SECOND_MOVED                                                           \
+	"line 1 00000009 .new " GUID " 4b000002 legacy folders new" FILE_7     \
+	" .old"
+
+TEST(ledger, a_file_of_version_2_is_read)
+{
+	static const char text[] =
+		SECOND INBOX SENT "end 2\n" SECOND_MOVED "\n";
+	static const char later[] =
+		SECOND INBOX SENT "end 2\n" SECOND_MOVED " new\n";
+	static const char deleted[] =
+		SECOND "folder 00000001 . " GUID
+		       " 4b000001 deleted folders -" FILE_7 "\nend 1\n";
+	struct ledger l;
+
+	cr_assert_eq(ledger_parse(text, strlen(text), &l), 0);
+	cr_assert_eq(l.count, 2);
+	cr_expect_str_eq(l.folders[1].moved_from, ".old");
+	cr_expect_not(l.whole);
+	ledger_fini(&l);
+	/* It cannot have what a later version has. */
+	cr_expect_eq(ledger_parse(later, strlen(later), &l), -EBADMSG);
+	cr_expect_eq(ledger_parse(deleted, strlen(deleted), &l), -EBADMSG);
+}
+
+#define MOVING                                                                 \
+	"folder 00000002 .b " GUID " 4b000001 legacy folders b" FILE_7         \
+	" .a a\\x20x\n"
+#define DELETING                                                               \
+	"folder 00000003 .c " GUID " 4b000001 deleting folders c" FILE_7       \
+	" 12.00000003.c\n"
+#define DELETED                                                                \
+	"folder 00000004 . " GUID " 4b000001 deleted folders -" FILE_7 "\n"
+
+TEST(ledger, what_is_about_to_happen_is_read_and_written_back)
+{
+	static const char text[] = HEAD MOVING DELETING DELETED "end 3\n";
+	struct ledger l;
+
+	cr_assert_eq(ledger_parse(text, strlen(text), &l), 0);
+	cr_assert_eq(l.count, 3);
+	cr_expect_str_eq(l.folders[0].moved_from, ".a");
+	cr_expect_str_eq(l.folders[0].was_legacy, "a x");
+	cr_expect_eq(l.folders[1].phase, PHASE_DELETING);
+	cr_expect_str_eq(l.folders[1].dir, ".c");
+	cr_expect_str_eq(l.folders[1].trash, "12.00000003.c");
+	cr_expect_eq(l.folders[2].phase, PHASE_DELETED);
+	cr_expect_eq(l.folders[2].number, 4);
+	cr_expect_str_eq(l.folders[2].dir, "");
+	expect_text(&l, text);
+	ledger_fini(&l);
+}
+
+TEST(ledger, a_deleted_folder_keeps_its_number_and_no_name)
+{
+	static const char text[] = HEAD DELETING "end 1\n";
+	struct ledger_names names;
+	struct ledger l;
+
+	cr_assert_eq(ledger_parse(text, strlen(text), &l), 0);
+	cr_assert_eq(ledger_delete(&l.folders[0], &names), 0);
+	cr_expect_str_eq(names.dir, ".c");
+	cr_expect_str_eq(names.legacy, "c");
+	cr_expect_str_eq(names.trash, "12.00000003.c");
+	cr_expect(l.folders[0].dirty);
+	expect_text(&l,
+		    HEAD "folder 00000003 . " GUID
+			 " 4b000001 deleted folders -" FILE_7 "\nend 1\n");
+	free(names.dir);
+	free(names.legacy);
+	free(names.trash);
 	ledger_fini(&l);
 }
 
@@ -356,6 +447,7 @@ TEST(ledger, a_torn_file_and_an_old_one_are_replaced_before_they_grow)
 {
 	static const char *const rows[] = {
 		HEAD INBOX SENT "end 2\nline 1 00",
+		SECOND INBOX SENT "end 2\n",
 		OLD INBOX_OLD SENT_OLD "end 2\n",
 	};
 	AUTO_FD int dir = open_dir();
