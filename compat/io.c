@@ -14,33 +14,51 @@
 #include <unistd.h>
 
 #include "compat/identity.h"
+#include "compat/log.h"
 #include "compat/text.h"
 
 enum { STOPPED = 100 };
 
 static atomic_ulong steps;
 static unsigned long stop_at;
+static const char *count_from;
+
+#ifndef JANUSMAIL_NO_TESTS
+/* Without getenv(3), which is not for programs with threads. */
+static const char *environment(const char *name)
+{
+	size_t len = strlen(name);
+	char **e;
+
+	for (e = environ; *e; e++) {
+		if (strncmp(*e, name, len) == 0 && (*e)[len] == '=')
+			return *e + len + 1;
+	}
+	return NULL;
+}
+#endif
 
 void io_stop_init(void)
 {
 #ifndef JANUSMAIL_NO_TESTS
-	static const char name[] = "IO_STOP_AT=";
-	char **e;
+	const char *at = environment("IO_STOP_AT");
 
-	for (e = environ; *e; e++) {
-		if (strncmp(*e, name, sizeof(name) - 1) == 0)
-			stop_at = strtoul(*e + sizeof(name) - 1, NULL, 10);
-	}
+	stop_at = at ? strtoul(at, NULL, 10) : 0;
+	count_from = environment("IO_STOP_FROM");
 #endif
 	atomic_store(&steps, 0);
 }
 
-/* @name shows the call in a debugger or a core of a stopped program. */
-static void io_step(const char *name)
+/* @name shows the call in the log of a stopped program. */
+void io_step(const char *name)
 {
-	(void)name;
-	if (atomic_fetch_add(&steps, 1) + 1 == stop_at)
+	if (stop_at == 0 || (count_from && access(count_from, F_OK) != 0))
+		return;
+	if (atomic_fetch_add(&steps, 1) + 1 == stop_at) {
+		if (count_from)
+			log_info("stopped before step %lu: %s", stop_at, name);
 		_exit(STOPPED);
+	}
 }
 
 static bool has_dotdot(const char *path)

@@ -3,8 +3,9 @@
  *
  * One seam: durability is decided here, and tests stop the program here.
  * IO_STOP_AT=n in the environment makes the process exit with status 100 just
- * before its n-th disk-changing call (io_stop_init() reads it; builds with
- * -DJANUSMAIL_NO_TESTS do not react to it).
+ * before its n-th disk-changing call; with IO_STOP_FROM=file, too, calls count
+ * only while that file exists (io_stop_init() reads both; builds with
+ * -DJANUSMAIL_NO_TESTS do not react to them).
  */
 #pragma once
 
@@ -101,3 +102,6 @@ int64_t io_ns(const struct timespec *ts);
 
 /** io_stop_init - read IO_STOP_AT; call once, before threads exist */
 void io_stop_init(void);
+/** io_step - a change to a disk that a library makes for us comes now
+ * @name: for people */
+void io_step(const char *name);

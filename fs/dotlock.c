@@ -56,20 +56,21 @@ static bool is_stale(int dirfd, const char *name)
 
 static int write_owner(int fd)
 {
-	char host[HOST_NAME_MAX + 1] = "";
+	char host[HOST_NAME_MAX + 1] = "", text[HOST_NAME_MAX + 16];
+	int len;
 
-	if (gethostname(host, sizeof(host) - 1) < 0 ||
-	    dprintf(fd, "%d:%s", (int)getpid(), host) < 0)
+	if (gethostname(host, sizeof(host) - 1) < 0)
 		return -errno;
-	return 0;
+	len = snprintf(text, sizeof(text), "%d:%s", (int)getpid(), host);
+	return io_pwrite(fd, text, (size_t)len, 0);
 }
 
 static int try_once(const struct user *u, int dirfd, const char *name)
 {
 	struct identity was = identity_enter(u->uid, u->gid);
-	AUTO_FD int fd = openat(dirfd, name,
-				O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int ret = fd < 0 ? -errno : write_owner(fd);
+	AUTO_FD int fd =
+		io_open_beneath(dirfd, name, O_WRONLY | O_CREAT | O_EXCL);
+	int ret = fd < 0 ? fd : write_owner(fd);
 
 	if (fd >= 0 && ret < 0)
 		(void)unlinkat(dirfd, name, 0); /* the disk is full */
@@ -85,10 +86,9 @@ int dotlock_take(const struct user *u, int dirfd, const char *name, unsigned ms)
 
 	for (;;) {
 		ret = try_once(u, dirfd, name);
-		if (ret == -EBUSY && is_stale(dirfd, name)) {
-			(void)unlinkat(dirfd, name, 0);
+		if (ret == -EBUSY && is_stale(dirfd, name) &&
+		    io_unlink(dirfd, name, 0) == 0)
 			ret = try_once(u, dirfd, name);
-		}
 		if (ret != -EBUSY || waited >= ms)
 			return ret;
 		(void)nanosleep(&pause, NULL);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compat/io.h"
 #include "compat/log.h"
 #include "index/dbfile.h"
 
@@ -265,10 +266,12 @@ static void attempt(struct db_txn *t, db_work *work, void *arg)
 	if (t->err)
 		return;
 	work(t, arg);
-	if (t->err)
+	if (t->err) {
 		mdb_txn_abort(t->mdb);
-	else
+	} else {
+		io_step("commit");
 		stick(t, "commit", mdb_txn_commit(t->mdb));
+	}
 	(void)pthread_rwlock_unlock(&t->db->map_lock);
 }
 

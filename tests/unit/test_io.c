@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -315,6 +316,44 @@ static int stopped_at(int n, int (*fn)(int), int arg)
 static int replace(int dir)
 {
 	return io_replace_file(dir, "f", "new", 3, (uid_t)-1, (gid_t)-1);
+}
+
+static int three_files(int dir)
+{
+	int ret = io_replace_file(dir, "a", "a", 1, (uid_t)-1, (gid_t)-1);
+
+	write_file(dir, "count", "");
+	if (ret == 0)
+		ret = io_replace_file(dir, "b", "b", 1, (uid_t)-1, (gid_t)-1);
+	(void)unlinkat(dir, "count", 0);
+	if (ret == 0)
+		ret = io_replace_file(dir, "c", "c", 1, (uid_t)-1, (gid_t)-1);
+	return ret;
+}
+
+TEST(io, steps_count_while_the_file_exists)
+{
+	AUTO_FD int dir = open_dir();
+	char from[PATH_MAX + 32];
+	char at[] = "IO_STOP_AT=1";
+	char *env[] = { at, from, NULL };
+	int status;
+	pid_t pid;
+
+	(void)snprintf(from, sizeof(from), "IO_STOP_FROM=%s/count",
+		       fixture_dir());
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0) {
+		environ = env;
+		io_stop_init();
+		_exit(three_files(dir) ? 1 : 0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(WEXITSTATUS(status), 100);
+	expect_file(dir, "a", "a");
+	cr_expect_neq(faccessat(dir, "b.tmp", F_OK, 0), 0);
+	cr_expect_neq(faccessat(dir, "c", F_OK, 0), 0);
 }
 
 TEST(io, replace_file_stopped_anywhere_leaves_the_old_or_the_new_file)
