@@ -18,6 +18,8 @@
  * A base that is in the MBX and has no record there was expunged by UW; one
  * that is only to be tried may have got there or not: its octets tell.
  *
+ * No descriptor of the file is kept open after journal_sync().
+ *
  * Threads: all functions are safe.
  */
 #pragma once
@@ -46,7 +48,8 @@ MUST_CHECK int journal_open(int dirfd, const char *name, uid_t uid, gid_t gid,
 /** journal_close - NULL is fine */
 void journal_close(struct journal *j);
 
-/** journal_try - Return: 0; -errno */
+/** journal_try - @uid: not 0; @base: a file's name. A base has one UID, and a
+ * UID one base: the last one said. Return: 0; -EINVAL; -errno */
 MUST_CHECK int journal_try(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_in(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_out(struct journal *j, const char *base);
