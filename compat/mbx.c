@@ -137,7 +137,7 @@ static void mbx_close(struct box *box)
 	if (!b)
 		return;
 	if (b->session)
-		mbx_end(box);
+		mbx_end(box, NULL);
 	base_auto_close(&b->write_fd);
 	(void)close(b->fd);
 	(void)pthread_mutex_destroy(&b->share_lock);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "compat/mbx.h"
@@ -61,6 +62,7 @@ struct mbx_session {
 	bool marked; /* flags or keywords changed: sessions of UW must see it */
 	bool grown;  /* a message was appended */
 	bool wrote;  /* anything */
+	bool touched; /* mtime was set by touch() */
 	uint64_t size;
 	struct timespec mtime; /* before we wrote */
 	uint8_t head[MBX_HEADER_SIZE];
@@ -84,7 +86,8 @@ struct mbx_box {
 	struct mbx_tail tail;
 	int64_t mark;	/* mtime given at the last change, seconds */
 	int64_t let_go; /* when the locks were last given back, microseconds */
-	bool unsynced;	/* something written is not yet durable */
+	atomic_bool unsynced; /* something written is not yet durable; sync()
+				 may run beside the thread that writes */
 };
 
 /* A piece of the file, so that short messages do not cost a read each. */
@@ -126,7 +129,7 @@ MUST_CHECK int mbx_stamp(struct box *box, struct stamp *out);
 /* mbxsession.c */
 
 MUST_CHECK int mbx_begin(struct box *box);
-void mbx_end(struct box *box);
+void mbx_end(struct box *box, struct stamp *out);
 /** mbx_now - the second that the files of now get as their time */
 int64_t mbx_now(void);
 /** mbx_session_enter - begin() unless it was; @own: whether it was not

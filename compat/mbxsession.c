@@ -104,13 +104,13 @@ int mbx_begin(struct box *box)
 	 * nobody can have from here on: one look is enough. */
 	ret = mbx_stamp(box, &stamp);
 	if (ret < 0)
-		mbx_end(box);
+		mbx_end(box, NULL);
 	return ret;
 }
 
 /* As UW does after a change, and after an append (so that the mailbox shows as
  * having new mail); who may not set them is not told there either. */
-static void set_times(struct mbx_box *b)
+static void set_times(struct mbx_box *b, bool own)
 {
 	const struct mbx_session *s = b->session;
 	int64_t now = mbx_now();
@@ -122,16 +122,23 @@ static void set_times(struct mbx_box *b)
 		b->base.touch_due = now + 1;
 		times[1] = (struct timespec){ .tv_sec = b->mark };
 	}
+	if (!s->wrote)
+		times[0] = (struct timespec){ .tv_nsec = UTIME_OMIT };
+	if (own)
+		times[1].tv_nsec = STAMP_OWN_NS;
 	(void)!io_set_times(b->write_fd, times);
 }
 
-void mbx_end(struct box *box)
+void mbx_end(struct box *box, struct stamp *out)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
+	const struct mbx_session *s = b->session;
 
-	assert(b->session);
-	if (b->session->wrote)
-		set_times(b);
+	assert(s);
+	if (s->wrote || (s->touched && out))
+		set_times(b, out != NULL);
+	if (out && mbx_stamp(box, out) < 0)
+		*out = (struct stamp){ .ino = 0 };
 	mbxlock_parse_release(&b->session->lock, &b->lock);
 	mbx_let_go(b);
 	mbx_share_end(b);
@@ -179,13 +186,13 @@ int mbx_session_enter(struct mbx_box *b, bool *own)
 void mbx_session_leave(struct mbx_box *b, bool own)
 {
 	if (own)
-		mbx_end(&b->base);
+		mbx_end(&b->base, NULL);
 }
 
 void mbx_session_wrote(struct mbx_box *b)
 {
 	b->session->wrote = true;
-	b->unsynced = true;
+	atomic_store(&b->unsynced, true);
 }
 
 /* ---- walking ------------------------------------------------------------- */

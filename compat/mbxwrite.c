@@ -312,6 +312,7 @@ static int touch_locked(struct mbx_box *b, int64_t now)
 		times[1].tv_sec = now > b->mark ? now : b->mark + 1;
 		s->mtime = times[1];
 		ret = io_set_times(b->write_fd, times);
+		s->touched = ret == 0;
 	}
 	if (ret == 0 || ret == -EPERM)
 		b->base.touch_due = 0;
@@ -339,9 +340,12 @@ int mbx_touch(struct box *box)
 int mbx_sync(struct box *box)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
-	int ret = b->unsynced ? io_fsync(b->write_fd) : 0;
+	int ret = 0;
 
-	if (ret == 0)
-		b->unsynced = false;
+	/* Cleared first: what is written from now on is for the next time. */
+	if (atomic_exchange(&b->unsynced, false))
+		ret = io_fsync(b->write_fd);
+	if (ret < 0)
+		atomic_store(&b->unsynced, true);
 	return ret;
 }

@@ -10,6 +10,11 @@ bool stamp_equal(const struct stamp *a, const struct stamp *b)
 		a->ctl_ns == b->ctl_ns;
 }
 
+bool stamp_is_own(const struct stamp *s)
+{
+	return s->mtime_ns % 1000000000 == STAMP_OWN_NS;
+}
+
 /* By gravity, worst first; DAMAGE_NONE is last so that anything beats it. */
 static const struct {
 	enum damage_kind kind;

@@ -11,7 +11,7 @@
  *	box->ops->read(box, &msg, buf, len, off)
  *	box->ops->begin(box)		only around several writes in a row
  *	box->ops->flag(box, &msg, name, &change, &msg)
- *	box->ops->end(box)
+ *	box->ops->end(box, &stamp)
  *	box->ops->sync(box)
  *	box->ops->close(box)
  *	store->ops->free(store)
@@ -56,6 +56,17 @@ struct stamp {
 		ctime_ns; /* MBX: of the file; Maildir: of cur/, new/ */
 	int64_t ctl_ns;	  /* Maildir: the uidlist's mtime; else 0 */
 };
+
+/*
+ * The fraction of a second of a file's mtime that only end() gives it, for who
+ * asks for the stamp. The kernel's clock ticks every few milliseconds, so two
+ * changes one right after the other can leave the same times. But whoever
+ * changes a file without knowing this gives it the kernel's time or, as UW
+ * does, whole seconds. So as long as this fraction is there nobody has: a stamp
+ * with it needs no time to settle. UW compares whole seconds and is not
+ * concerned. A file system that keeps only those loses it, and nothing else.
+ */
+enum { STAMP_OWN_NS = 100 };
 
 /*
  * Where a scan can go on when only new messages are wanted, and what it knew
@@ -187,8 +198,14 @@ struct store_ops {
 	 */
 	int (*begin)(struct box *b);
 
-	/** end - let go; the file's times are set here, once for all changes */
-	void (*end)(struct box *b);
+	/**
+	 * end - let go; the file's times are set here, once for all changes
+	 * @out: the stamp as it is then, before others can write: whatever they
+	 * do from now on leads to another one (STAMP_OWN_NS); all zero when it
+	 * cannot be had. NULL for who does not care: times are whole seconds
+	 * then, as UW leaves them.
+	 */
+	void (*end)(struct box *b, struct stamp *out);
 
 	/**
 	 * flag - change flags and keywords, merged with what is on disk now
@@ -279,6 +296,8 @@ struct box {
 
 /** stamp_equal - whether two stamps say "nothing changed" */
 bool stamp_equal(const struct stamp *a, const struct stamp *b);
+/** stamp_is_own - whether it is one that end() left, see STAMP_OWN_NS */
+bool stamp_is_own(const struct stamp *s);
 /** damage_name - a stable word for a kind: "record", "uid", ... */
 const char *damage_name(enum damage_kind kind);
 /** damage_add - count a finding; text and place stay those of the gravest

@@ -291,7 +291,8 @@ static int64_t max_ns(int64_t a, int64_t b)
 /*
  * Whether a change after the moment @at must have led to another stamp. The
  * kernel stamps files with a clock that ticks every 1 to 10 ms; ext3 and small
- * ext4 inodes keep whole seconds. A time in the future was set by somebody.
+ * ext4 inodes keep whole seconds. A time in the future was set by somebody. The
+ * fraction that only we set says it at once.
  */
 bool sync_settled(const struct stamp *s, int64_t at)
 {
@@ -299,9 +300,20 @@ bool sync_settled(const struct stamp *s, int64_t at)
 	int64_t newest = max_ns(max_ns(s->mtime_ns, s->ctime_ns), s->ctl_ns);
 	int64_t age;
 
+	if (stamp_is_own(s))
+		return true;
 	if (__builtin_sub_overflow(at, newest, &age))
 		return true;
 	return age >= tick || age <= -tick;
+}
+
+/* UW keeps the whole seconds of the time that we gave the file. */
+static bool same_mtime(const struct stamp *was, const struct stamp *now)
+{
+	int64_t fraction = stamp_is_own(was) ? STAMP_OWN_NS : 0;
+
+	return now->mtime_ns == was->mtime_ns ||
+		now->mtime_ns == was->mtime_ns - fraction;
 }
 
 static bool tail_enough(const struct index_folder *f, const struct stamp *now)
@@ -310,7 +322,7 @@ static bool tail_enough(const struct index_folder *f, const struct stamp *now)
 
 	return f->damage.kind == DAMAGE_NONE && f->next.off != 0 &&
 		was->dev == now->dev && was->ino == now->ino &&
-		was->size < now->size && was->mtime_ns == now->mtime_ns &&
+		was->size < now->size && same_mtime(was, now) &&
 		was->mtime_ns <= f->stamp_ns - 2 * second_ns;
 }
 

@@ -14,7 +14,8 @@
  * repeated as a full one, once.
  *
  * When a tail scan is enough (MBX): same device, inode and UIDVALIDITY, size
- * grew, mtime the same to the nanosecond, that mtime was at least two seconds
+ * grew, mtime the same to the nanosecond (or cut off to the second, where the
+ * fraction was ours), that mtime was at least two seconds
  * old when it was remembered - UW keeps mtime over appends and moves it at
  * flag changes, but only in whole seconds - and no damage is known, so that
  * the damage of a folder is always that of all its parts. Everything else is

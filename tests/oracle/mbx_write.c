@@ -208,7 +208,7 @@ static int do_begin(void)
 
 static int do_end(void)
 {
-	box->ops->end(box);
+	box->ops->end(box, NULL);
 	return 0;
 }
 

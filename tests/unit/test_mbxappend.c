@@ -345,7 +345,7 @@ TEST(mbxappend, several_in_a_row_under_one_lock)
 	cr_assert_eq(box->ops->expunge(box, &m, NULL), 0);
 	cr_assert_eq(append_uid(0), 0);
 	cr_expect_eq(new_msg.uid, 10);
-	box->ops->end(box);
+	box->ops->end(box, NULL);
 	scan();
 	EXPECT_UIDS(1, 2, 4, 9, 10);
 	cr_expect_eq(got.scan.damage.kind, DAMAGE_NONE);

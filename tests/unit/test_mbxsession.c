@@ -20,7 +20,7 @@ TEST(mbxwrite, begin_holds_both_locks_until_end)
 	}
 	cr_expect_eq(keyword("word"), 0);
 	cr_expect_eq(expunge(1), 0);
-	box->ops->end(box);
+	box->ops->end(box, NULL);
 	cr_expect_eq(try_lock(lock_name(), LOCK_SH), -ENOENT);
 	cr_expect_eq(try_lock(file(), LOCK_EX), 0);
 	scan();
@@ -228,6 +228,41 @@ TEST(mbxwrite, uids_alone_leave_mtime)
 	cr_expect_eq(times().st_mtim.tv_sec, 2000);
 	cr_expect_eq(times().st_mtim.tv_nsec, 5);
 	cr_expect_eq(box->touch_due, 0);
+	end();
+}
+
+/* What UW does after a change in the same second, and the same tick. */
+TEST(mbxwrite, a_stamp_of_our_own_does_not_survive_others)
+{
+	struct stamp own, other;
+	struct stat st;
+
+	begin_two();
+	scan();
+	cr_assert_eq(box->ops->begin(box), 0);
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	box->ops->end(box, &own);
+	st = times();
+	cr_expect(stamp_is_own(&own));
+	cr_assert_eq(box->ops->stamp(box, &other), 0);
+	cr_expect(stamp_equal(&own, &other));
+	set_times(st.st_atim.tv_sec, st.st_mtim.tv_sec);
+	cr_assert_eq(box->ops->stamp(box, &other), 0);
+	cr_expect_not(stamp_is_own(&other));
+	cr_expect_not(stamp_equal(&own, &other));
+	/* The second touch has to leave one as well. */
+	box->touch_due = 1;
+	cr_assert_eq(box->ops->begin(box), 0);
+	cr_assert_eq(box->ops->touch(box), 0);
+	box->ops->end(box, &own);
+	cr_expect(stamp_is_own(&own));
+	cr_expect_eq(times().st_mtim.tv_sec, st.st_mtim.tv_sec + 1);
+	cr_expect_eq(times().st_atim.tv_sec, st.st_atim.tv_sec);
+	/* Who wrote nothing changes nothing. */
+	set_times(1000, 2000);
+	cr_assert_eq(box->ops->begin(box), 0);
+	box->ops->end(box, &own);
+	cr_expect_eq(own.mtime_ns, 2000000000005);
 	end();
 }
 
