@@ -98,9 +98,13 @@ def messages_of(folder):
             if st.st_size != len(data):
                 raise AssertionError(f'{path}: {st.st_size} octets announced, '
                                      f'{len(data)} read')
-            out[bases[base]] = (hashlib.sha256(data).hexdigest(), len(data),
-                                st.st_mtime_ns)
+            out[bases[base]] = facts(data, st.st_mtime_ns)
     return out
+
+
+def facts(data, mtime_ns):
+    """A message in State.view."""
+    return hashlib.sha256(data).hexdigest(), len(data), mtime_ns
 
 
 def look_at_all(top):
@@ -174,9 +178,12 @@ class Case(harness.Case):
         prepare(top), as the user: more that is there before.
         warm(top): looks that are not part of it; default: at everything;
             False: the folders were never looked at.
-        wait(rig): until what goes on behind the calls is done.
+        wait(rig): until what goes on behind the calls is done; after
+            prepare() and do(), and after the new start.
         check(case, before, after, found, done): instead of the usual
             comparison of states; done is whether all calls were answered.
+        between(before, after): {mailbox: [messages]}, what c-client may find
+            beside the two states.
         options: of the mount, beside scan=touch.
         again=False: do() cannot be called twice.
         """
@@ -203,16 +210,17 @@ class Case(harness.Case):
             self.assert_same(after.view, found.view, 'neither before nor after')
         self.check_uids(before, after, found)
 
-    def check_mailboxes(self, before, after, found):
-        """c-client's view: messages before or after, box for box; UIDs that
-        are given out do not come again."""
+    def check_mailboxes(self, before, after, found, between=None):
+        """What c-client finds: messages before or after, box for box; UIDs
+        that are given out do not come again."""
         self.assertLessEqual(set(before.mbx) & set(after.mbx), set(found))
         for box, now in found.items():
             states = [s.mbx[box] for s in (before, after) if box in s.mbx]
             self.assertTrue(states, f'a mailbox {box} appeared')
             self.assertIn(now['uidvalidity'],
                           [s['uidvalidity'] for s in states], box)
-            if now['mail'] not in [s['mail'] for s in states]:
+            good = [s['mail'] for s in states]
+            if now['mail'] not in good + (between or {}).get(box, []):
                 self.assert_same(states[-1]['mail'], now['mail'],
                                  f'{box}: neither before nor after')
             self.assertGreaterEqual(now['uidnext'], states[0]['uidnext'], box)
@@ -239,8 +247,10 @@ class _Stops:
     """One operation and all its stops."""
 
     def __init__(self, case, do, make=None, prepare=None, warm=None,
-                 wait=None, check=None, options=None, again=True):
+                 wait=None, check=None, between=None, options=None,
+                 again=True):
         self.case, self.do, self.again = case, do, again
+        self.between = between or (lambda before, after: None)
         self.prepare, self.wait = prepare, wait
         self.warm = look_at_all if warm is None else warm
         self.check = check or type(case).check
@@ -328,10 +338,10 @@ class _Stops:
                                  + self.rig.log())
         return proc.returncode == STOPPED
 
-    def _look(self):
+    def _look(self, first=False):
         """Start again and see what there is."""
         self.rig.mount(self.options)
-        if self.wait:
+        if self.wait and not first:
             self.wait(self.rig)
         return State(self.rig)
 
@@ -362,7 +372,7 @@ class _Stops:
             self._unmount(self.rig.daemon)
         self._save()
         if not self.prepare:
-            self.before = self._look()
+            self.before = self._look(first=True)
             self._unmount(self.rig.daemon)
             if self.warm:
                 self._save()
@@ -380,7 +390,8 @@ class _Stops:
 
     def _after_stop(self, answer, stopped):
         case = self.case
-        case.check_mailboxes(self.before, self.after, mailboxes(self.rig))
+        case.check_mailboxes(self.before, self.after, mailboxes(self.rig),
+                             self.between(self.before, self.after))
         found = self._look()
         self.check(case, self.before, self.after, found,
                    answer == DONE or not stopped)
