@@ -251,7 +251,7 @@ static int write_all(int fd, const void *data, size_t len)
 	return 0;
 }
 
-static int set_owner(int fd, uid_t uid, gid_t gid)
+int io_set_owner(int fd, uid_t uid, gid_t gid)
 {
 	struct stat st;
 
@@ -279,7 +279,7 @@ static int write_new(int dirfd, const char *name, const void *data, size_t len,
 		return -errno;
 	rc = write_all(fd, data, len);
 	if (rc == 0)
-		rc = set_owner(fd, uid, gid);
+		rc = io_set_owner(fd, uid, gid);
 	if (rc)
 		return rc;
 	io_step("fsync");
@@ -332,7 +332,7 @@ static int give_dir(int dirfd, const char *name, mode_t mode, uid_t uid,
 		if (fchmod(fd, mode) != 0)
 			return -errno;
 	}
-	return set_owner(fd, uid, gid);
+	return io_set_owner(fd, uid, gid);
 }
 
 static bool can_write(int dirfd, uid_t uid)

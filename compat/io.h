@@ -78,6 +78,8 @@ MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
 MUST_CHECK int io_pwrite(int fd, const void *data, size_t len, uint64_t off);
 MUST_CHECK int io_truncate(int fd, uint64_t size);
 MUST_CHECK int io_fsync(int fd);
+/** io_set_owner - no step if it is that already; (uid_t)-1 leaves it */
+MUST_CHECK int io_set_owner(int fd, uid_t uid, gid_t gid);
 /** io_set_times - atime and mtime, as futimens(2) takes them */
 MUST_CHECK int io_set_times(int fd, const struct timespec times[2]);
 /** io_set_mtime - set mtime to @ns since the epoch; atime is left alone */

@@ -106,6 +106,17 @@ void mbxlock_unshare(int fd)
 	log_trace(LOG_LOCK, "unshare fd %d", fd);
 }
 
+int mbxlock_exclusive(int fd)
+{
+	int ret;
+
+	do {
+		ret = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+	} while (ret == -EINTR);
+	log_trace(LOG_LOCK, "exclusive fd %d: %d", fd, ret);
+	return ret == -EWOULDBLOCK ? -EBUSY : ret;
+}
+
 /* What must hold of a lock file by name before it is opened. */
 static int name_is_safe(const char *path, struct stat *st)
 {

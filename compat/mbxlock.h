@@ -44,8 +44,13 @@ void mbxlock_cancel(void);
 /** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno.
  */
 MUST_CHECK int mbxlock_share(int fd, unsigned ms);
-/** mbxlock_unshare - LOCK_UN */
+/** mbxlock_unshare - LOCK_UN, after mbxlock_exclusive(), too */
 void mbxlock_unshare(int fd);
+
+/** mbxlock_exclusive - LOCK_EX on @fd, tried once; only for the holder of the
+ * parse lock. What this descriptor held before is lost if it fails.
+ * Return: 0; -EBUSY when somebody has the mailbox open; -errno. */
+MUST_CHECK int mbxlock_exclusive(int fd);
 
 struct mbxparse {
 	int fd; /* of the lock file */
