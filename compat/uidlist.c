@@ -281,7 +281,7 @@ int dkeywords_parse(const char *text, size_t len, struct keywords *out)
 	return 0;
 }
 
-static bool imap_can_show(const char *name)
+bool dkeywords_can_show(const char *name)
 {
 	for (; *name; name++) {
 		if (*name <= 0x20 || *name > 0x7e ||
@@ -296,7 +296,7 @@ uint32_t dkeywords_letters(const struct keywords *k)
 	uint32_t bits = 0;
 
 	for (unsigned i = 0; i < DKEYWORDS; i++)
-		if (*k->name[i] && imap_can_show(k->name[i]))
+		if (*k->name[i] && dkeywords_can_show(k->name[i]))
 			bits |= 1U << i;
 	return bits;
 }

@@ -68,6 +68,8 @@ bool uidlist_write_record(FILE *f, const struct uidlist_record *r);
  */
 MUST_CHECK int dkeywords_parse(const char *text, size_t len,
 			       struct keywords *out);
+/** dkeywords_can_show - whether a keyword of that name can be had by IMAP */
+bool dkeywords_can_show(const char *name);
 /** dkeywords_letters - the slots that dkeywords_write() writes, as bits: only
  * these may show as letters, for Dovecot makes up names for others */
 uint32_t dkeywords_letters(const struct keywords *k);

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "compat/basename.h"
 #include "compat/io.h"
 #include "compat/mbxlock.h"
 #include "compat/text.h"
@@ -20,7 +19,6 @@
 
 enum {
 	NUMBER_BUCKETS = 16384,
-	TRIES = 3,     /* when the MBX is replaced again and again */
 	CROWD = 8,     /* more threads than this do not wait for one user */
 	CROWD_MS = 50, /* longer than this */
 	CROWD_LOCK_MS = 300,
@@ -59,6 +57,8 @@ void folder_number_change(struct folder *f, uint32_t number,
 {
 	struct folder **at = &numbers.buckets[f->id.number % NUMBER_BUCKETS];
 
+	if (number != f->id.number)
+		folder_journal_renew(f, number);
 	(void)pthread_mutex_lock(&numbers.lock);
 	while (*at && *at != f)
 		at = &(*at)->next;
@@ -101,6 +101,7 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 			      .id = { .number = l->number,
 				      .uidvalidity = l->uidvalidity,
 				      .shown = UINT32_MAX } };
+	letters_clear(&f->id.letters);
 	if (!f->dir || !f->legacy) {
 		free(f->dir);
 		free(f->legacy);
@@ -117,6 +118,7 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 static void folder_free(struct folder *f)
 {
 	folder_let_go(f->box);
+	folder_mail_free(f);
 	(void)pthread_mutex_destroy(&f->sync_lock);
 	(void)pthread_rwlock_destroy(&f->lock);
 	free(f->dir);
@@ -280,7 +282,7 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 	return fresh;
 }
 
-static int lock_within(pthread_mutex_t *m, int64_t ms)
+int folder_lock_within(pthread_mutex_t *m, int64_t ms)
 {
 	struct timespec until;
 
@@ -305,7 +307,7 @@ static int lock_in_crowd(struct folder *f, unsigned patience)
 	for (unsigned ms = 0; ms < patience; ms += CROWD_MS) {
 		int64_t since;
 
-		if (lock_within(&f->sync_lock, CROWD_MS) == 0)
+		if (folder_lock_within(&f->sync_lock, CROWD_MS) == 0)
 			return 0;
 		since = atomic_load(&f->sync_since);
 		if (since && folder_now_ms() - since > STUCK_MS)
@@ -314,9 +316,7 @@ static int lock_in_crowd(struct folder *f, unsigned patience)
 	return -EAGAIN;
 }
 
-/* How long this thread may wait for a lock of UW; to be given back. One that
- * has just been waited for in vain is only tried for a while. */
-static void patience_begin(struct folder *f)
+void folder_patience_begin(struct folder *f)
 {
 	unsigned ms = f->fs->opt->lock_ms;
 
@@ -328,7 +328,7 @@ static void patience_begin(struct folder *f)
 	mbxlock_limit(ms);
 }
 
-static void patience_end(struct folder *f, ssize_t result)
+void folder_patience_end(struct folder *f, ssize_t result)
 {
 	mbxlock_limit(UINT_MAX);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
@@ -344,14 +344,14 @@ static int sync_in_turn(struct folder *f)
 	if (atomic_load(&f->user->waiting) >= CROWD)
 		ret = lock_in_crowd(f, patience);
 	else
-		ret = lock_within(&f->sync_lock, patience);
+		ret = folder_lock_within(&f->sync_lock, patience);
 	if (ret < 0)
 		return ret;
-	patience_begin(f);
+	folder_patience_begin(f);
 	atomic_store(&f->sync_since, folder_now_ms());
 	ret = folder_sync(f);
 	atomic_store(&f->sync_since, 0);
-	patience_end(f, ret);
+	folder_patience_end(f, ret);
 	(void)pthread_mutex_unlock(&f->sync_lock);
 	return ret;
 }
@@ -380,93 +380,4 @@ int folder_shown(struct folder *f)
 	if (ret < 0 && folder_id(f).uidvalidity != 0 && !seed_needed(f))
 		ret = 0; /* seeded in an earlier life */
 	return ret < 0 ? -EIO : 0;
-}
-
-/* ---- messages ------------------------------------------------------------ */
-
-void folder_file_name(const struct folder_id *id, const struct msg *m,
-		      char *out)
-{
-	struct basename b = { .folder = id->number,
-			      .uidvalidity = id->uidvalidity,
-			      .uid = m->uid,
-			      .date = m->date,
-			      .size = m->size };
-
-	basename_format(&b, out);
-	if (!sync_in_new(m))
-		info_format(m->flags, m->keywords & id->letters,
-			    out + strlen(out));
-}
-
-int folder_by_name(struct folder *f, bool in_new, const char *name,
-		   struct msg *out)
-{
-	struct folder_id id = folder_id(f);
-	char want[NAME_MAX + 1];
-	char base[BASENAME_MAX + 1];
-	size_t len = info_split(name, strlen(name));
-	int ret;
-
-	if (len > BASENAME_MAX)
-		return -ENOENT;
-	memcpy(base, name, len);
-	base[len] = '\0';
-	ret = index_by_name(f->fs->index, id.number, id.uidvalidity, base, out);
-	if (ret < 0)
-		return ret;
-	folder_file_name(&id, out, want);
-	if (out->uid > id.shown || sync_in_new(out) != in_new ||
-	    strcmp(want, name) != 0)
-		return -ENOENT;
-	return 0;
-}
-
-static int keep_uid(const struct msg *m, const char *name, void *arg)
-{
-	uint32_t *uid = arg;
-
-	(void)name;
-	*uid = m->uid; /* they come in order */
-	return 0;
-}
-
-int folder_highest(const struct folder *f, uint32_t *uid_out)
-{
-	*uid_out = 0;
-	return index_each(f->fs->index, f->id.number, keep_uid, uid_out);
-}
-
-/* -ESTALE: sync, and try again. */
-static ssize_t read_once(struct folder *f, uint32_t uid, void *buf, size_t len,
-			 uint64_t off)
-{
-	struct folder_box *b = folder_hold(f);
-	struct msg m;
-	ssize_t n = index_by_uid(f->fs->index, folder_id(f).number, uid, &m);
-
-	if (n == -ENOENT || (n == 0 && !b))
-		n = -ESTALE;
-	if (n == 0)
-		n = b->box->ops->read(b->box, &m, NULL, buf, len, off);
-	folder_let_go(b);
-	return n;
-}
-
-ssize_t folder_read(struct folder *f, uint32_t uid, void *buf, size_t len,
-		    uint64_t off)
-{
-	ssize_t n = -ESTALE;
-	int ret;
-
-	atomic_store(&f->used_ms, folder_now_ms());
-	for (int i = 0; i < TRIES && n == -ESTALE; i++) {
-		ret = i > 0 ? folder_ready(f) : 0;
-		if (ret < 0)
-			return ret;
-		patience_begin(f);
-		n = read_once(f, uid, buf, len, off);
-		patience_end(f, n);
-	}
-	return n;
 }

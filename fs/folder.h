@@ -22,7 +22,10 @@
 #include <sys/types.h>
 
 #include "compat/base.h"
+#include "compat/basename.h"
+#include "compat/journal.h"
 #include "compat/ledger.h"
+#include "compat/letters.h"
 #include "compat/store.h"
 #include "fs/fs.h"
 
@@ -45,8 +48,8 @@ struct folder_box {
 struct folder_id {
 	uint32_t number;
 	uint32_t uidvalidity; /* shown; 0: not seeded yet */
-	uint32_t letters;     /* keyword slots that show as letters in names */
 	uint32_t shown;	      /* messages above this UID do not show yet */
+	struct letters letters;
 };
 
 struct folder {
@@ -83,6 +86,14 @@ struct folder {
 	bool renamed;		/* dir cannot be read back as the legacy name */
 	bool fresh_enough;	/* @stamp is settled and nothing is late */
 	struct stamp fresh;	/* the stamp that readers compare with */
+
+	bool letters_known;    /* id.letters is what Dovecot's file says */
+	struct graves *graves; /* of expunged messages; NULL */
+
+	struct journal *_Atomic journal; /* folder_journal(); NULL */
+	struct journal *journal_was;	 /* of an earlier number */
+	int journal_error;
+	atomic_bool lettered; /* it has letters of messages */
 
 	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
@@ -133,9 +144,20 @@ MUST_CHECK int folder_shown(struct folder *f);
 MUST_CHECK int folder_by_name(struct folder *f, bool in_new, const char *name,
 			      struct msg *out);
 /** folder_file_name - the name of a message, flags part included
- * @out: NAME_MAX + 1 octets */
-void folder_file_name(const struct folder_id *id, const struct msg *m,
-		      char *out);
+ * @base: the name of its own that its row has; NULL or "" if it has none
+ * @out: FOLDER_FILE_MAX + 1 octets; one of more than NAME_MAX cannot be shown.
+ * May be called inside index_each(). */
+enum { FOLDER_FILE_MAX = INDEX_NAME_MAX + INFO_MAX };
+void folder_file_name(struct folder *f, const struct folder_id *id,
+		      const struct msg *m, const char *base, char *out);
+
+/** folder_journal - what neither store can say about the folder; opened when
+ * first needed. NULL when it cannot be had (logged) */
+struct journal *folder_journal(struct folder *f);
+
+/** folder_buried - a message that was expunged a while ago, for who has it open
+ * Return: 0; -ENOENT */
+MUST_CHECK int folder_buried(struct folder *f, uint32_t uid, struct msg *out);
 
 /**
  * folder_read - octets of message @uid at @off

@@ -16,5 +16,31 @@ void folder_number_change(struct folder *f, uint32_t number,
 /** folder_hold - the open MBX, to be given back with folder_let_go(); NULL */
 struct folder_box *folder_hold(struct folder *f);
 void folder_let_go(struct folder_box *b);
+/** folder_lock_within - Return: 0; -EAGAIN when @ms were not enough */
+MUST_CHECK int folder_lock_within(pthread_mutex_t *m, int64_t ms);
+/** folder_patience_begin - how long this thread may wait for a lock of UW; to
+ * be given back. One that has just been waited for in vain is only tried for a
+ * while. */
+void folder_patience_begin(struct folder *f);
+void folder_patience_end(struct folder *f, ssize_t result);
+/** folder_show_letters - with the sync_lock: dovecot-keywords names what the
+ * MBX names (@k), and names of files follow. Return: 0; -errno */
+MUST_CHECK int folder_show_letters(struct folder *f, const struct keywords *k);
+/** folder_set_letters - names of files are made with these from now on; the
+ * time of cur/ moves if that changes some. Return: 0; -errno */
+MUST_CHECK int folder_set_letters(struct folder *f, const struct letters *l);
+
+/* folder_mail.c */
+
+/** folder_journal_renew - with the sync_lock: the folder gets another number,
+ * with a journal of its own */
+void folder_journal_renew(struct folder *f, uint32_t number);
+/** folder_letters - with or without any lock: the letters that the journal has
+ * for a message, as bits */
+uint32_t folder_letters(struct folder *f, uint32_t uid);
+/** folder_bury - remember a message that is expunged, see folder_buried() */
+void folder_bury(struct folder *f, const struct msg *m);
+void folder_mail_free(struct folder *f);
+
 /** folder_now_ms - a clock for waits and idle times */
 int64_t folder_now_ms(void);

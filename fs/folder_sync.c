@@ -234,32 +234,50 @@ static int sync_regime(struct folder *f, struct index_folder *row)
 
 /* ---- Dovecot's files ----------------------------------------------------- */
 
+int folder_set_letters(struct folder *f, const struct letters *l)
+{
+	int ret = 0;
+
+	if (f->letters_known && !letters_equal(l, &f->id.letters))
+		ret = folder_bump(f, "cur");
+	if (ret < 0)
+		return ret;
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->id.letters = *l;
+	f->letters_known = true;
+	(void)pthread_rwlock_unlock(&f->lock);
+	return 0;
+}
+
 /*
  * A slot shows as a letter once dovecot-keywords has its name: Dovecot makes a
  * name up for a letter it does not know, and keeps it. UW may have named slots
  * since the folder was seeded. The time of cur/ moves first: names change with
  * this, and a crash must not hide that.
  */
-static int show_keywords(struct folder *f, const struct keywords *k)
+int folder_show_letters(struct folder *f, const struct keywords *k)
 {
-	uint32_t letters;
-	int ret = seed_keywords(f, k, SEED_LOOK, &letters);
+	struct journal *j = folder_journal(f);
+	uint64_t count;
+	uint32_t taken = j ? journal_all_letters(j, &count) : 0;
+	struct keywords names, more;
+	struct letters map;
+	int ret = seed_read_keywords(f, &names);
 
-	if (ret == 0 && letters != dkeywords_letters(k)) {
-		ret = folder_bump(f, "cur");
-		if (ret == 0)
-			ret = seed_keywords(f, k, SEED_WRITE, &letters);
-	}
-	if (ret == -EBUSY) {
-		f->late = true;
-		ret = 0;
-	}
 	if (ret < 0)
 		return ret;
-	(void)pthread_rwlock_wrlock(&f->lock);
-	f->id.letters = letters;
-	(void)pthread_rwlock_unlock(&f->lock);
-	return 0;
+	more = names;
+	if (letters_add(&more, k, taken)) {
+		ret = folder_bump(f, "cur");
+		if (ret == 0)
+			ret = seed_keywords(f, k, taken, &more);
+	}
+	if (ret == -EBUSY)
+		f->late = true;
+	else if (ret < 0)
+		return ret;
+	letters_map(&map, ret == 0 ? &more : &names, k);
+	return folder_set_letters(f, &map);
 }
 
 static int show_control(struct folder *f, const struct index_folder *row)
@@ -270,7 +288,7 @@ static int show_control(struct folder *f, const struct index_folder *row)
 	if (ret < 0)
 		return ret;
 	f->late = false;
-	ret = show_keywords(f, &row->keywords);
+	ret = folder_show_letters(f, &row->keywords);
 	if (ret == 0)
 		ret = follow_uidlist(f, row);
 	if (ret == -EBUSY) {
@@ -329,7 +347,7 @@ static int sync_once(struct folder *f)
 			atomic_store(&f->seeded, true);
 	}
 	if (header && row.messages > 0)
-		ret = show_keywords(f, &row.keywords);
+		ret = folder_show_letters(f, &row.keywords);
 	if (ret < 0 && !(header && ret == -EBADMSG))
 		return ret;
 	remember(f, &row);

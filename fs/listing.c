@@ -123,6 +123,7 @@ static int add_real(struct fs *fs, struct node *dir, struct folder *f,
 
 struct gather {
 	struct listing *listing;
+	struct folder *folder;
 	struct folder_id id;
 	bool in_new;
 };
@@ -130,18 +131,17 @@ struct gather {
 static int add_message(const struct msg *m, const char *name, void *arg)
 {
 	const struct gather *g = arg;
-	char file[NAME_MAX + 1];
+	char file[FOLDER_FILE_MAX + 1];
 
-	(void)name;
 	if (sync_in_new(m) != g->in_new || m->uid > g->id.shown)
 		return 0;
-	folder_file_name(&g->id, m, file);
+	folder_file_name(g->folder, &g->id, m, name, file);
 	return add(g->listing, file, index_ino(g->id.number, m->uid), S_IFREG);
 }
 
 static int add_messages(struct folder *f, bool in_new, struct listing *l)
 {
-	struct gather g = { .listing = l, .in_new = in_new };
+	struct gather g = { .listing = l, .folder = f, .in_new = in_new };
 	size_t count = l->count, text_len = l->text_len;
 	int ret = folder_ready(f);
 

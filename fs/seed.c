@@ -13,6 +13,7 @@
 #include "compat/basename.h"
 #include "compat/identity.h"
 #include "compat/io.h"
+#include "compat/letters.h"
 #include "compat/log.h"
 #include "compat/subscriptions.h"
 #include "compat/text.h"
@@ -241,12 +242,15 @@ int seed_folder(struct folder *f, bool again)
 
 /* ---- keywords that came later -------------------------------------------- */
 
-/* What the file names, and what it names when @k is added.
- * @letters: slots that the file names as @k does */
-static int load_keywords(int dirfd, const struct keywords *k,
-			 struct keywords *out, uint32_t *letters)
+/* Where Dovecot keeps the folder's control files. Return: a descriptor */
+static int open_dovecots(const struct folder *f)
 {
-	uint32_t want = dkeywords_letters(k);
+	return f->fs->opt->has_control ? open_control(f->user, f->dir, false)
+				       : folder_open_dir(f, "");
+}
+
+static int load_keywords(int dirfd, struct keywords *out)
+{
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	int ret =
@@ -255,17 +259,28 @@ static int load_keywords(int dirfd, const struct keywords *k,
 	*out = (struct keywords){ 0 };
 	if (ret == 0)
 		ret = dkeywords_parse(text, len, out);
-	if (ret < 0 && ret != -ENOENT && ret != -EBADMSG)
-		return ret;
-	*letters = want;
-	for (unsigned i = 0; i < KEYWORD_SLOTS; i++) {
-		if (!(want & (1U << i)) ||
-		    strcmp(out->name[i], k->name[i]) == 0)
-			continue;
-		memcpy(out->name[i], k->name[i], sizeof(out->name[i]));
-		*letters &= ~(1U << i);
-	}
-	return 0;
+	return ret == -ENOENT || ret == -EBADMSG ? 0 : ret;
+}
+
+int seed_read_keywords(const struct folder *f, struct keywords *out)
+{
+	AUTO_FD int dir = open_dovecots(f);
+
+	*out = (struct keywords){ 0 };
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir;
+	return load_keywords(dir, out);
+}
+
+int64_t seed_keywords_time(const struct folder *f)
+{
+	AUTO_FD int dir = open_dovecots(f);
+	struct stat st;
+
+	if (dir < 0 ||
+	    fstatat(dir, "dovecot-keywords", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return io_ns(&st.st_mtim);
 }
 
 /* Dovecot compares whole seconds of mtime, so each version needs a later one
@@ -288,54 +303,62 @@ static int put_keywords(const struct user *u, int dirfd, const struct buffer *b)
 			       ((int64_t)st.st_mtim.tv_sec + 1) * 1000000000);
 }
 
-static int merge_keywords(const struct user *u, int dirfd,
-			  const struct keywords *k, enum seed_what what,
-			  uint32_t *letters)
+static int write_keywords(const struct user *u, int dirfd,
+			  const struct keywords *k)
 {
 	struct buffer b = { .text = NULL };
-	struct keywords all;
-	int ret = load_keywords(dirfd, k, &all, letters);
+	int ret = buffer_open(&b);
 
-	if (ret < 0 || what == SEED_LOOK || *letters == dkeywords_letters(k))
+	if (ret < 0)
+		return ret;
+	dkeywords_write(b.f, k);
+	ret = buffer_close(&b);
+	if (ret == 0)
+		ret = put_keywords(u, dirfd, &b);
+	free(b.text);
+	return ret;
+}
+
+static int merge_keywords(const struct user *u, int dirfd,
+			  const struct keywords *k, uint32_t taken,
+			  struct keywords *out)
+{
+	int ret = load_keywords(dirfd, out);
+
+	if (ret < 0 || !letters_add(out, k, taken))
 		return ret;
 	ret = dotlock_take(u, dirfd, "dovecot-keywords.lock", 0);
 	if (ret < 0)
 		return ret;
-	ret = load_keywords(dirfd, k, &all, letters);
-	if (ret == 0)
-		ret = buffer_open(&b);
-	if (ret == 0) {
-		dkeywords_write(b.f, &all);
-		ret = buffer_close(&b);
-	}
-	if (ret == 0)
-		ret = put_keywords(u, dirfd, &b);
-	if (ret == 0)
-		*letters = dkeywords_letters(k);
-	free(b.text);
+	ret = load_keywords(dirfd, out);
+	if (ret == 0 && letters_add(out, k, taken))
+		ret = write_keywords(u, dirfd, out);
 	dotlock_drop(dirfd, "dovecot-keywords.lock");
 	return ret;
 }
 
-int seed_keywords(struct folder *f, const struct keywords *k,
-		  enum seed_what what, uint32_t *letters_out)
+int seed_keywords(struct folder *f, const struct keywords *k, uint32_t taken,
+		  struct keywords *out)
 {
 	AUTO_FD int dir = folder_open_dir(f, "");
 	AUTO_FD int control = -1;
-	uint32_t there;
+	struct keywords ours;
 	int ret;
 
-	*letters_out = 0;
+	*out = (struct keywords){ 0 };
 	if (dir < 0)
 		return dir;
-	ret = merge_keywords(f->user, dir, k, what, letters_out);
-	if (ret < 0 || !f->fs->opt->has_control)
-		return ret;
+	if (!f->fs->opt->has_control)
+		return merge_keywords(f->user, dir, k, taken, out);
 	control = seed_open_control(f->user, f->dir);
 	if (control < 0)
 		return control;
-	ret = merge_keywords(f->user, control, k, what, &there);
-	*letters_out &= there;
+	ret = merge_keywords(f->user, control, k, taken, out);
+	/* Ours is for the day when control= is given up. */
+	if (ret == 0)
+		ret = load_keywords(dir, &ours);
+	if (ret == 0 && memcmp(&ours, out, sizeof(ours)) != 0)
+		ret = write_keywords(f->user, dir, out);
 	return ret;
 }
 

@@ -29,19 +29,26 @@ bool seed_needed(const struct folder *f);
  */
 MUST_CHECK int seed_folder(struct folder *f, bool again);
 
-enum seed_what { SEED_LOOK, SEED_WRITE };
+/**
+ * seed_read_keywords - dovecot-keywords as Dovecot has it
+ * Return: 0, also when it is not there or damaged (no names); -errno.
+ */
+MUST_CHECK int seed_read_keywords(const struct folder *f, struct keywords *out);
 
 /**
- * seed_keywords - make dovecot-keywords name what the MBX names
- * Names that are only in the file stay. With SEED_LOOK nothing is written.
- * @letters_out: the slots that the file names as @k does; they may show as
- *	letters. All are that could, when it equals dkeywords_letters(k)
+ * seed_keywords - make dovecot-keywords name what the MBX names, too
+ * Names that are there stay where they are: letters_add().
+ * @taken: letters without a name that messages have
+ * @out: what is in the file then
  *
- * Return: 0; -EBUSY when Dovecot holds the file's lock (try again later; the
- * letters are valid); -errno.
+ * Return: 0; -EBUSY when Dovecot holds the file's lock; -errno.
  */
 MUST_CHECK int seed_keywords(struct folder *f, const struct keywords *k,
-			     enum seed_what what, uint32_t *letters_out);
+			     uint32_t taken, struct keywords *out);
+
+/** seed_keywords_time - the time of dovecot-keywords where Dovecot has it,
+ * nanoseconds; 0 if there is none */
+int64_t seed_keywords_time(const struct folder *f);
 
 /** seed_open_control - the folder's directory below control=, made if need be;
  * @dir: as in the ledger, NULL for the directory of all folders */

@@ -87,15 +87,15 @@ static json_t *damage_json(const struct damage *d)
 	return j;
 }
 
-/* Keywords that no letter in a Maildir name can stand for: beyond the 26th
- * slot, or a name that IMAP cannot carry. They stay in the MBX. */
-static json_t *hidden_keywords(const struct keywords *k)
+/* Keywords that no letter in a Maildir name stands for: the 26 are in use, or
+ * IMAP cannot carry the name. They stay in the MBX. */
+static json_t *hidden_keywords(struct folder *f, const struct keywords *k)
 {
-	uint32_t letters = dkeywords_letters(k);
+	const struct letters letters = folder_id(f).letters;
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < KEYWORD_SLOTS; i++)
-		if (k->name[i][0] && !(letters & (1U << i)))
+		if (f->letters_known && k->name[i][0] && letters.letter[i] < 0)
 			(void)json_array_append_new(list,
 						    name_json(k->name[i]));
 	if (json_array_size(list) > 0)
@@ -128,7 +128,7 @@ static json_t *legacy_json(struct folder *f, bool known,
 			  (json_int_t)row->octets, "uidvalidity",
 			  (json_int_t)f->id.uidvalidity, "uidnext",
 			  (json_int_t)row->uidnext));
-	hidden = hidden_keywords(&row->keywords);
+	hidden = hidden_keywords(f, &row->keywords);
 	if (hidden)
 		(void)json_object_set_new(j, "keywords_not_shown", hidden);
 	if (f->disagreements > 0)

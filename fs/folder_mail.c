@@ -1,0 +1,289 @@
+/*
+ * The messages of a folder: names, octets, those that are gone, and what the
+ * journal keeps about them.
+ */
+#include "fs/folder_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compat/io.h"
+#include "compat/log.h"
+#include "index/sync.h"
+
+enum {
+	TRIES = 3, /* when the MBX is replaced again and again */
+	GRAVES_FIRST = 16,
+	GRAVES_MAX = 65536,
+};
+
+static void forget_graves(struct folder *f);
+
+/* ---- the journal --------------------------------------------------------- */
+
+static pthread_mutex_t journals_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int open_journal(struct folder *f, uint32_t number, struct journal **out)
+{
+	char name[16];
+	AUTO_FD int dir = -1;
+	int ret = io_mkdir(f->fs->state_fd, "journals", 0700, (uid_t)-1,
+			   (gid_t)-1);
+
+	if (ret < 0 && ret != -EEXIST)
+		return ret;
+	dir = io_open_within(f->fs->state_fd, "journals",
+			     O_RDONLY | O_DIRECTORY);
+	if (dir < 0)
+		return dir;
+	(void)snprintf(name, sizeof(name), "%08x", number);
+	return journal_open(dir, name, (uid_t)-1, (gid_t)-1, out);
+}
+
+static void note_journal(struct folder *f, int err)
+{
+	char name[400];
+
+	if (f->journal_error == err)
+		return;
+	f->journal_error = err;
+	folder_log_name(f, name, sizeof(name));
+	log_err("%s: its journal cannot be opened: %s", name,
+		strerrordesc_np(-err));
+}
+
+struct journal *folder_journal(struct folder *f)
+{
+	struct journal *j = atomic_load(&f->journal);
+	uint64_t count = 0;
+	int ret = 0;
+
+	if (j)
+		return j;
+	(void)pthread_mutex_lock(&journals_lock);
+	j = atomic_load(&f->journal);
+	if (!j)
+		ret = open_journal(f, folder_id(f).number, &j);
+	if (ret < 0) {
+		note_journal(f, ret);
+		j = NULL;
+	} else if (j) {
+		(void)journal_all_letters(j, &count);
+		atomic_store(&f->lettered, count > 0);
+		atomic_store(&f->journal, j);
+	}
+	(void)pthread_mutex_unlock(&journals_lock);
+	return j;
+}
+
+/* Which file the message with a UID is, its octets have to tell now. */
+static int carry_over(const struct journal_entry *e, void *arg)
+{
+	return journal_try(arg, e->uid, e->base);
+}
+
+void folder_journal_renew(struct folder *f, uint32_t number)
+{
+	struct journal *was = folder_journal(f), *j = NULL;
+	int ret = open_journal(f, number, &j);
+
+	if (ret == 0 && was)
+		ret = journal_each(was, carry_over, j);
+	if (ret == 0)
+		ret = journal_sync(j);
+	if (ret < 0)
+		note_journal(f, ret);
+	(void)pthread_mutex_lock(&journals_lock);
+	/* Somebody may be using the old one still. */
+	journal_close(f->journal_was);
+	f->journal_was = was;
+	atomic_store(&f->lettered, false);
+	atomic_store(&f->journal, j);
+	(void)pthread_mutex_unlock(&journals_lock);
+	forget_graves(f);
+}
+
+uint32_t folder_letters(struct folder *f, uint32_t uid)
+{
+	struct journal *j =
+		atomic_load(&f->lettered) ? atomic_load(&f->journal) : NULL;
+
+	return j ? journal_letters(j, uid) : 0;
+}
+
+/* ---- names --------------------------------------------------------------- */
+
+void folder_file_name(struct folder *f, const struct folder_id *id,
+		      const struct msg *m, const char *base, char *out)
+{
+	struct basename b = { .folder = id->number,
+			      .uidvalidity = id->uidvalidity,
+			      .uid = m->uid,
+			      .date = m->date,
+			      .size = m->size };
+
+	if (base && *base)
+		(void)snprintf(out, INDEX_NAME_MAX + 1, "%s", base);
+	else
+		basename_format(&b, out);
+	if (!sync_in_new(m))
+		info_format(m->flags,
+			    letters_of(&id->letters, m->keywords) |
+				    folder_letters(f, m->uid),
+			    out + strlen(out));
+}
+
+int folder_by_name(struct folder *f, bool in_new, const char *name,
+		   struct msg *out)
+{
+	struct folder_id id = folder_id(f);
+	char want[FOLDER_FILE_MAX + 1];
+	char base[INDEX_NAME_MAX + 1];
+	size_t len = info_split(name, strlen(name));
+	int ret;
+
+	if (len > INDEX_NAME_MAX)
+		return -ENOENT;
+	memcpy(base, name, len);
+	base[len] = '\0';
+	ret = index_by_name(f->fs->index, id.number, id.uidvalidity, base, out);
+	if (ret < 0)
+		return ret;
+	folder_file_name(f, &id, out, base, want);
+	if (out->uid > id.shown || sync_in_new(out) != in_new ||
+	    strcmp(want, name) != 0)
+		return -ENOENT;
+	return 0;
+}
+
+static int keep_uid(const struct msg *m, const char *name, void *arg)
+{
+	uint32_t *uid = arg;
+
+	(void)name;
+	*uid = m->uid; /* they come in order */
+	return 0;
+}
+
+int folder_highest(const struct folder *f, uint32_t *uid_out)
+{
+	*uid_out = 0;
+	return index_each(f->fs->index, f->id.number, keep_uid, uid_out);
+}
+
+/* ---- octets, also of what is gone ---------------------------------------- */
+
+/* The octets of an expunged message stay where they are until UW compacts the
+ * mailbox. The last ones, round and round. */
+struct graves {
+	size_t count, room, next;
+	struct msg *msgs;
+};
+
+static int room_for_one(struct graves *g)
+{
+	size_t room = g->room ? g->room * 2 : GRAVES_FIRST;
+	struct msg *more;
+
+	if (g->count < g->room || g->room == GRAVES_MAX)
+		return 0;
+	more = reallocarray(g->msgs, room, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	g->msgs = more;
+	g->room = room;
+	return 0;
+}
+
+/* Without memory, who has it open does without it. */
+void folder_bury(struct folder *f, const struct msg *m)
+{
+	struct graves *g;
+
+	(void)pthread_rwlock_wrlock(&f->lock);
+	g = f->graves;
+	if (!g)
+		g = f->graves = calloc(1, sizeof(*g));
+	if (g && room_for_one(g) == 0) {
+		g->msgs[g->next] = *m;
+		g->next = (g->next + 1) % GRAVES_MAX;
+		if (g->count < g->next)
+			g->count = g->next;
+	}
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
+int folder_buried(struct folder *f, uint32_t uid, struct msg *out)
+{
+	int ret = -ENOENT;
+
+	(void)pthread_rwlock_rdlock(&f->lock);
+	for (size_t i = 0; f->graves && i < f->graves->count; i++) {
+		if (f->graves->msgs[i].uid != uid)
+			continue;
+		*out = f->graves->msgs[i];
+		ret = 0;
+	}
+	(void)pthread_rwlock_unlock(&f->lock);
+	return ret;
+}
+
+static void forget_graves(struct folder *f)
+{
+	struct graves *g;
+
+	(void)pthread_rwlock_wrlock(&f->lock);
+	g = f->graves;
+	f->graves = NULL;
+	(void)pthread_rwlock_unlock(&f->lock);
+	if (g)
+		free(g->msgs);
+	free(g);
+}
+
+void folder_mail_free(struct folder *f)
+{
+	forget_graves(f);
+	journal_close(atomic_load(&f->journal));
+	journal_close(f->journal_was);
+}
+
+/* -ESTALE: sync, and try again. */
+static ssize_t read_once(struct folder *f, uint32_t uid, void *buf, size_t len,
+			 uint64_t off)
+{
+	struct folder_box *b = folder_hold(f);
+	struct msg m;
+	ssize_t n = index_by_uid(f->fs->index, folder_id(f).number, uid, &m);
+
+	if (n == -ENOENT && folder_buried(f, uid, &m) == 0)
+		n = 0;
+	if (n == -ENOENT || (n == 0 && !b))
+		n = -ESTALE;
+	if (n == 0)
+		n = b->box->ops->read(b->box, &m, NULL, buf, len, off);
+	folder_let_go(b);
+	return n;
+}
+
+ssize_t folder_read(struct folder *f, uint32_t uid, void *buf, size_t len,
+		    uint64_t off)
+{
+	ssize_t n = -ESTALE;
+	int ret;
+
+	atomic_store(&f->used_ms, folder_now_ms());
+	for (int i = 0; i < TRIES && n == -ESTALE; i++) {
+		ret = i > 0 ? folder_ready(f) : 0;
+		if (ret < 0)
+			return ret;
+		folder_patience_begin(f);
+		n = read_once(f, uid, buf, len, off);
+		folder_patience_end(f, n);
+	}
+	return n;
+}
