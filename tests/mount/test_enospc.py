@@ -1,0 +1,271 @@
+#!/usr/bin/python3
+"""Full filesystems: what needs space fails with ENOSPC and leaves nothing
+behind, what needs none goes on, and when there is space again all is well
+without a new start. Each of the three places lies on a small ext4 in turn; and
+a legacy store that has become read-only.
+
+Quotas are not tried: EDQUOT comes from the same calls, and needs a kernel with
+quota formats."""
+
+import contextlib
+import errno
+import os
+import sys
+import time
+import traceback
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle'),
+                os.path.join(TESTS, 'crash')]
+import harness      # noqa: E402
+import mbxfile      # noqa: E402
+import steps        # noqa: E402
+
+USER = steps.USER
+WORDS = ('Label', 'Other')
+NEW = '1163456789.M1P2.mx.example.test'
+TEXT = b'Subject: new\r\n\r\n' + b'A line of a new message.\r\n' * 40
+LARGE = b'Subject: large\r\n\r\n' + b'A line of a message.\r\n' * 20000
+FULL = (errno.ENOSPC,)
+
+
+def small_disk(rig, name, mib=3):
+    """A small ext4 at rig.path(name), which is a directory of the rig."""
+    image, place = rig.path(f'{name}.img'), rig.path(name)
+    os.makedirs(place, exist_ok=True)
+    with open(image, 'wb') as f:
+        f.truncate(mib << 20)
+    r = harness.run(['mkfs.ext4', '-q', '-m', '0', '-O', '^has_journal',
+                     '-N', '400', image])
+    if r.returncode == 0:
+        r = harness.run(['mount', '-o', 'loop', image, place])
+    harness.skip_unless(r.returncode == 0,
+                        f'no loop device: {r.stderr.strip()}')
+    os.rmdir(os.path.join(place, 'lost+found'))
+    os.chmod(place, 0o755)
+    return place
+
+
+def outcome(uid, fn, *args):
+    """fn(*args) in a child that is only uid: 0, or the errno it met."""
+    pid = os.fork()
+    if pid == 0:
+        status = 255
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            fn(*args)
+            status = 0
+        except OSError as e:
+            status = e.errno
+        except BaseException:   # whatever it was, the child ends here
+            with contextlib.suppress(BaseException):
+                traceback.print_exc(file=sys.stdout)
+                sys.stdout.flush()
+        os._exit(status)
+    status = harness.wait_for(fn.__name__, lambda: ended(pid), 60)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def ended(pid):
+    got, status = os.waitpid(pid, os.WNOHANG)
+    return (got, status) if got else None
+
+
+class Filler:
+    """What takes the space away, and gives it back."""
+
+    def __init__(self, place):
+        self.path = os.path.join(place, 'filler')
+
+    def fill(self):
+        os.sync()       # what is to be allocated, is
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        end = os.lseek(fd, 0, os.SEEK_END)
+        for size in (1 << 16, 4096, 512):
+            with contextlib.suppress(OSError):
+                while True:
+                    end += os.pwrite(fd, b'\0' * size, end)
+        os.fsync(fd)
+        os.close(fd)
+
+    def clear(self):
+        os.unlink(self.path)
+
+
+def stay(path):
+    """Everything of a real tree: path -> size."""
+    return {os.path.join(p, n): os.lstat(os.path.join(p, n)).st_size
+            for p, _, names in os.walk(path) for n in names}
+
+
+def write_new(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        while data:
+            data = data[os.write(fd, data):]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def deliver(top, name=NEW, data=TEXT, to='new'):
+    """As agents do it: nothing stays in tmp/ when it fails."""
+    tmp = f'{top}/tmp/{name}'
+    try:
+        write_new(tmp, data)
+        os.rename(tmp, f'{top}/{to}/{name}')
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tmp)
+
+
+class Full(harness.Case):
+    def start(self, small, mib=3, look=True, **options):
+        """A store with INBOX and box; small: which directory is a disk of its
+        own."""
+        self.r = rig = self.rig()
+        place = small_disk(rig, small, mib)
+        self.disk = Filler(place)
+        rig.user(USER)
+        rig.put(USER, 'INBOX', mbxfile.mailbox(5, keywords=WORDS))
+        rig.put(USER, 'mail/box', mbxfile.mailbox(3))
+        self.top = f'{rig.mnt}/{USER}'
+        if small == 'index':
+            os.mkdir(rig.path('index/db'), 0o700)
+            options['index'] = rig.path('index/db')
+        rig.mount(rig.options(scan='touch', **options))
+        if look:
+            steps.look_at_all(self.top)
+        return rig
+
+    def outcome(self, fn, *args):
+        return outcome(self.r.users[USER], fn, *args)
+
+    def user(self, fn, *args):
+        got = self.outcome(fn, *args)
+        self.assertEqual(got, 0, f'{fn.__name__}{args[:2]}: '
+                         f'{errno.errorcode.get(got, got)}')
+
+    def refused(self, fn, *args, wanted=FULL):
+        """As the user; fn fails with that error and with no other."""
+        got = self.outcome(fn, *args)
+        self.assertIn(got, wanted, f'{fn.__name__}{args[:2]}: '
+                      f'{errno.errorcode.get(got, got)}')
+
+    def reflag(self, uid, letters, folder=''):
+        top = os.path.join(self.top, folder)
+        was = self.name_of(uid, folder)
+        base = os.path.basename(was).partition(':')[0]
+        return self.outcome(os.rename, f'{top}/{was}',
+                            f'{top}/cur/{base}:2,{letters}')
+
+    def name_of(self, uid, folder=''):
+        top = os.path.join(self.top, folder)
+        for sub in ('cur', 'new'):
+            for name in os.listdir(f'{top}/{sub}'):
+                if name.split('.')[0] == str(uid):
+                    return f'{sub}/{name}'
+        return None
+
+    def view(self, folder=''):
+        return steps.messages_of(os.path.join(self.top, folder))
+
+    def mail(self, box='INBOX'):
+        return steps.mailboxes(self.r)[box]['mail']
+
+    def check_all(self):
+        """View and MBX agree, and every octet can be read."""
+        for folder, box in (('', 'INBOX'), ('.box', 'box')):
+            shown = {v[0] for v in self.view(folder).values()}
+            held = {m['sha256'] for m in self.mail(box).values()}
+            self.assertLessEqual(held, shown)
+            steps.uids_of(os.path.join(self.top, folder))
+
+
+class NewStore(Full):
+    def test_control_files(self):
+        """Dovecot's way: a lock file, written, then renamed."""
+        self.start('store')
+        path = f'{self.top}/dovecot-uidlist'
+        with open(path, 'rb') as f:
+            was = f.read()
+        self.disk.fill()
+        self.refused(write_new, f'{path}.lock', LARGE)
+        self.user(os.unlink, f'{path}.lock')
+        with open(path, 'rb') as f:
+            self.assertEqual(f.read(), was)
+        self.disk.clear()
+        self.user(write_new, f'{path}.lock', was)
+        self.user(os.rename, f'{path}.lock', path)
+        self.check_all()
+
+    def test_new_mail_of_uw(self):
+        """It shows when the uidlist can name it; what was there shows all the
+        time."""
+        rig = self.start('store', mib=2)
+        path = rig.legacy_file(USER, 'INBOX')
+        before = self.view()
+        uidlist = f'{rig.store}/{USER}/dovecot-uidlist'
+        size = os.stat(uidlist).st_size
+        self.disk.fill()
+        # A block of the list may have room for a few.
+        more = (4096 - size % 4096) // 60 + 20
+        rig.expect_log('No space left')
+        with open(path, 'r+b') as f:
+            f.seek(15)
+            f.write(b'%08x' % (5 + more))
+            f.seek(0, os.SEEK_END)
+            for uid in range(6, 6 + more):
+                f.write(mbxfile.record(mbxfile.text(uid), uid))
+        for _ in range(3):
+            with contextlib.suppress(OSError):
+                self.assertLessEqual(set(before), set(self.view()))
+            time.sleep(0.1)
+        self.assertEqual(len(steps.uids_of(f'{rig.store}/{USER}')), 5)
+        self.disk.clear()
+        harness.wait_for('all messages', lambda: len(self.view()) == 5 + more,
+                         10)
+        self.assertEqual(len(steps.uids_of(self.top)), 5 + more)
+        self.check_all()
+
+    def test_first_look(self):
+        """No folder without its control files, and no half ones."""
+        rig = self.start('store', look=False)
+        os.listdir(self.top)
+        self.disk.fill()
+        rig.expect_log('No space left')
+        for folder in ('', '.box'):
+            with contextlib.suppress(OSError):
+                names = os.listdir(f'{self.top}/{folder}/cur')
+                self.assertEqual(set(steps.uids_of(
+                    f'{rig.store}/{USER}/{folder}')),
+                    {n.partition(':')[0] for n in names})
+        self.assertFalse([n for n in stay(rig.store) if n.endswith('.tmp')])
+        self.disk.clear()
+        harness.wait_for('both folders', lambda: self.try_look(), 10)
+        self.assertEqual([len(self.view()), len(self.view('.box'))], [5, 3])
+        self.check_all()
+
+    def try_look(self):
+        with contextlib.suppress(OSError):
+            steps.look_at_all(self.top)
+            return True
+        return False
+
+    def test_folders(self):
+        self.start('store')
+        self.disk.fill()
+        for n in range(500):    # there is room for some
+            if self.outcome(os.mkdir, f'{self.top}/.f{n}', 0o700):
+                break
+        self.refused(os.mkdir, f'{self.top}/.f{n}', 0o700)
+        self.check_all()
+        self.disk.clear()
+        self.user(os.mkdir, f'{self.top}/.later', 0o700)
+        self.assertIn('.later', os.listdir(self.top))
+
+
+if __name__ == '__main__':
+    harness.main()
