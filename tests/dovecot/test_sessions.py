@@ -1,0 +1,263 @@
+#!/usr/bin/python3
+"""The same IMAP sessions on a Maildir on a disk and on the view of MBX
+mailboxes: Dovecot answers the same, and afterwards c-client finds in the MBX
+what Dovecot says is there.
+
+Each sessions/*.imap is a test of its own, with a user of its own on both sides.
+The language is that of tests/imap_script.py; besides
+
+    #: mbx INBOX work       the folders that are MBX mailboxes in the end (all
+                            that were at the start, if it is not said)
+    #: only dovecot WORD... keywords that no MBX holds in the end
+
+JANUSMAIL_SESSIONS=DIR writes the transcripts there.
+"""
+
+import difflib
+import glob
+import hashlib
+import os
+import re
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import harness  # noqa: E402
+import imap_boxes  # noqa: E402
+import imap_script  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXTRA = 'mail_save_crlf = yes\n' + os.environ.get('JANUSMAIL_DOVECOT', '')
+NATIVE_ONLY = os.environ.get('JANUSMAIL_NATIVE')
+LETTER = {'\\Draft': 'D', '\\Flagged': 'F', '\\Answered': 'R', '\\Seen': 'S',
+          '\\Deleted': 'T'}
+
+
+def scripts():
+    for path in sorted(glob.glob(os.path.join(HERE, 'sessions', '*.imap'))):
+        with open(path, encoding='utf-8') as f:
+            yield os.path.basename(path)[:-5], f.read()
+
+
+def said(text, what):
+    """Words of the lines "#: what ...", or None."""
+    found = re.findall(rf'^#: {what}(.*)$', text, re.M)
+    return sum((words.split() for words in found), []) if found else None
+
+
+class Side:
+    """One of the two: a Dovecot, and what it said."""
+
+    def __init__(self, dovecot, user, text):
+        self.dovecot, self.user, self.text = dovecot, user, text
+        self.lines, self.error = [], None
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+
+    def work(self):
+        session = imap_script.Session(self.dovecot.imap_port, self.user)
+        try:
+            session.run(self.text)
+            session.finish()
+        except Exception as e:
+            self.error = e
+        finally:
+            session.close()
+        self.lines = session.transcript
+
+    def result(self):
+        self.thread.join()
+        if self.error:
+            tail = '\n'.join(f'{s}\n    {t}' for s, t in self.lines[-5:])
+            raise AssertionError(f'{self.dovecot.name}: {self.error!r}\n'
+                                 f'{tail}') from self.error
+        return self.lines
+
+
+def facts(dovecot, user):
+    """Everything that a new client finds: folders, subscriptions, mail."""
+    m = dovecot.imap(user)
+    out = {'list': sorted(m.list()[1]), 'lsub': sorted(m.lsub()[1])}
+    for line in out['list']:
+        if b'\\Noselect' not in line and b'\\NonExistent' not in line:
+            name = line.split(b' "." ')[1].decode().strip('"')
+            out[name] = harness.imap_folder(m, name)
+    m.logout()
+    return out
+
+
+def comparable(known, now, everything):
+    """Facts without what may differ between two servers."""
+    out = {}
+    for name, folder in everything.items():
+        if not isinstance(folder, dict):
+            out[name] = folder
+            continue
+        entry = out[name] = {'messages': folder['messages'],
+                             'uidnext': folder['uidnext']}
+        if folder['uidvalidity'] in known:
+            entry['uidvalidity'] = folder['uidvalidity']
+        for uid, mail in folder['mail'].items():
+            date = 'now' if abs(mail['date'] - now) < 86400 else mail['date']
+            entry[uid] = {**mail, 'date': date,
+                          'flags': sorted(mail['flags'] - {'\\Recent'})}
+    return out
+
+
+def as_dump(folder, without):
+    """A folder of facts in the words of a dump."""
+    out = {}
+    for uid, mail in folder['mail'].items():
+        words = {f.lower() for f in mail['flags'] if f[0] != '\\'} - without
+        out[uid] = {
+            'flags': ''.join(sorted(LETTER[f] for f in mail['flags']
+                                    if f in LETTER)) or '-',
+            'keywords': ','.join(sorted(words)) or '-',
+            'date': time.strftime('%Y-%m-%dT%H:%M:%SZ',
+                                  time.gmtime(mail['date'])),
+            'size': str(mail['size']),
+            'body': mail['body']}
+    return out
+
+
+class Sessions(harness.SharedCase):
+    """test_... are made below, one a script."""
+
+    @classmethod
+    def build(cls, rig):
+        harness.need_dovecot()
+        cls.world = imap_boxes.world()
+        cls.known = {b.uidvalidity for b in cls.world.values()}
+        cls.texts = dict(scripts())
+        cls.ran = []
+        for name in cls.texts:
+            user = cls.user(name)
+            rig.user(user)
+            imap_boxes.build_mbx(rig, user, cls.world)
+            for kind in ('native', 'second'):
+                top = rig.path(kind, user)
+                os.makedirs(top)
+                imap_boxes.build_maildir(top, cls.world, rig.users[user])
+        if not NATIVE_ONLY:
+            rig.mount(cls.options())
+        cls.start()
+
+    @classmethod
+    def options(cls):
+        return cls.shared.options(
+            subscriptions=f'{cls.shared.legacy}/%u/.mailboxlist')
+
+    @classmethod
+    def start(cls):
+        rig = cls.shared
+        second = rig.path('second') if NATIVE_ONLY else rig.mnt
+        cls.native = rig.dovecot(
+            location=f'maildir:{rig.path("native")}/%n', extra=EXTRA)
+        cls.view = rig.dovecot(location=f'maildir:{second}/%n', extra=EXTRA)
+
+    @staticmethod
+    def user(name):
+        return name.replace('_', '').lower()
+
+    def run_script(self, name):
+        text, user = self.texts[name], self.user(name)
+        sides = [Side(d, user, text) for d in (self.native, self.view)]
+        outputs = []
+        for side in sides:
+            lines = side.result()
+            outputs.append(
+                imap_script.Normal(self.known).transcript(lines))
+        self.write(name, outputs)
+        if outputs[0] != outputs[1]:
+            self.fail('\n' + '\n'.join(list(difflib.unified_diff(
+                *outputs, 'disk', 'view', n=2, lineterm=''))[:60]))
+        self.assertGreater(len(outputs[0]), 5)
+        self.ran.append(name)
+        self.same_facts(user)
+        if not NATIVE_ONLY:
+            self.same_in_mbx(name)
+
+    @staticmethod
+    def write(name, outputs):
+        where = os.environ.get('JANUSMAIL_SESSIONS')
+        for kind, lines in zip(('disk', 'view'), outputs):
+            if where:
+                with open(f'{where}/{name}.{kind}', 'w') as f:
+                    f.write('\n'.join(lines) + '\n')
+
+    def same_facts(self, user):
+        now = time.time()
+        disk, view = (comparable(self.known, now, facts(d, user))
+                      for d in (self.native, self.view))
+        self.assertGreater(len(disk), 3)
+        self.assert_same(disk, view, f'{user}: on disk -> in the view')
+
+    def same_in_mbx(self, name):
+        """c-client finds the same once the mirror has done its work."""
+        text, user = self.texts[name], self.user(name)
+        folders = said(text, 'mbx')
+        folders = list(self.world) if folders is None else folders
+        without = {w.lower() for w in said(text, 'only dovecot') or ()}
+        everything = facts(self.view, user)
+        want = {f: as_dump(everything[f], without) for f in folders}
+        for folder in want.values():
+            for mail in folder.values():
+                mail['sha256'] = hashlib.sha256(
+                    mail.pop('body')).hexdigest()
+
+        def look():
+            dump = harness.cc_dump(
+                self.shared.legacy_file(user, 'INBOX'),
+                self.shared.legacy_file(user, 'mail'))
+            return {f: box['mail'] for f, box in dump.items()}, dump
+
+        deadline = time.monotonic() + 10
+        got, dump = look()
+        while got != want and time.monotonic() < deadline:
+            time.sleep(0.2)
+            got, dump = look()
+        self.assertEqual(sorted(want), sorted(got), 'MBX mailboxes')
+        for folder in folders:
+            self.assert_same(want[folder], got[folder],
+                             f'{user}: {folder}: IMAP -> MBX')
+            self.assertEqual(dump[folder]['uidvalidity'],
+                             everything[folder]['uidvalidity'])
+
+    def test_zz_after_a_restart_without_indexes(self):
+        """Dovecot's and our indexes are thrown away on both sides; what is
+        on the disks is still the same."""
+        if not self.ran:
+            self.skipTest('no session went before')
+        rig = self.shared
+        for d in (self.native, self.view):
+            d.stop()
+        if not NATIVE_ONLY:
+            rig.unmount()
+            harness.run(['rm', '-rf', rig.index])
+        for top in (rig.path('native'), rig.path('second'), rig.store):
+            for path, _, files in os.walk(top):
+                for file in files:
+                    if re.match(r'dovecot(\.list)?\.index', file):
+                        os.unlink(os.path.join(path, file))
+        if not NATIVE_ONLY:
+            rig.mount(self.options())
+        self.start()
+        for name in self.ran:
+            with self.subTest(name):
+                self.same_facts(self.user(name))
+                if not NATIVE_ONLY:
+                    self.same_in_mbx(name)
+
+
+def test_of(name):
+    def test(self):
+        self.run_script(name)
+    return test
+
+
+for script, _ in scripts():
+    setattr(Sessions, f'test_{script}', test_of(script))
+
+if __name__ == '__main__':
+    harness.main()
