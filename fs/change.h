@@ -54,6 +54,9 @@ MUST_CHECK int change_remove(struct folder *f, uint32_t uid);
  * name may have one now */
 void change_named(struct folder *f);
 
+/** change_look - the same, without waiting. Return: 0; -EAGAIN */
+MUST_CHECK int change_look(struct folder *f);
+
 /** change_unnamed - letters of messages that the MBX cannot hold: their number
  * of messages, and in @letters which letters */
 uint64_t change_unnamed(struct folder *f, uint32_t *letters);

@@ -102,6 +102,7 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 				      .uidvalidity = l->uidvalidity,
 				      .shown = UINT32_MAX } };
 	letters_clear(&f->id.letters);
+	f->lease.dirs[0] = f->lease.dirs[1] = -1;
 	if (!f->dir || !f->legacy) {
 		free(f->dir);
 		free(f->legacy);
@@ -191,15 +192,12 @@ int folder_open_dir(const struct folder *f, const char *sub)
  * inequality, and scans a directory with a future time again and again. The
  * time is that of the real directory, so it outlives the daemon.
  */
-int folder_bump(const struct folder *f, const char *sub)
+static int bump_open(int fd)
 {
-	AUTO_FD int fd = folder_open_dir(f, sub);
 	struct timespec now;
 	struct stat st;
 	int64_t ns;
 
-	if (fd < 0)
-		return fd;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	do {
@@ -209,6 +207,30 @@ int folder_bump(const struct folder *f, const char *sub)
 	if (ns < io_ns(&st.st_mtim))
 		ns = io_ns(&st.st_mtim) + 1; /* the clock was set back */
 	return io_set_mtime(fd, ns);
+}
+
+int folder_bump(const struct folder *f, const char *sub)
+{
+	AUTO_FD int fd = folder_open_dir(f, sub);
+
+	return fd < 0 ? fd : bump_open(fd);
+}
+
+int folder_bump_soon(struct folder *f, bool in_new)
+{
+	int *fd = &f->lease.dirs[in_new];
+
+	if (*fd < 0)
+		*fd = folder_open_dir(f, in_new ? "new" : "cur");
+	return *fd < 0 ? *fd : bump_open(*fd);
+}
+
+void folder_bump_done(struct folder *f)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(f->lease.dirs); i++) {
+		base_auto_close(&f->lease.dirs[i]);
+		f->lease.dirs[i] = -1;
+	}
 }
 
 /* ---- the open MBX -------------------------------------------------------- */
@@ -240,6 +262,10 @@ static void close_if_idle(struct folder *f, int64_t limit)
 	if (atomic_load(&f->used_ms) > limit ||
 	    pthread_mutex_trylock(&f->sync_lock) != 0)
 		return;
+	if (f->lease.box) {
+		(void)pthread_mutex_unlock(&f->sync_lock);
+		return;
+	}
 	(void)pthread_rwlock_wrlock(&f->lock);
 	b = f->box;
 	f->box = NULL; /* the rows stay right: the stamp tells */
@@ -265,6 +291,7 @@ void folder_close_idle(int64_t ms)
 /* Does the index show what the MBX shows, as far as a look can tell? */
 static bool is_fresh(struct folder *f, enum folder_state *state)
 {
+	bool leased = atomic_load(&f->lease.held);
 	struct folder_box *b = folder_hold(f);
 	struct stamp now, seen;
 	bool fresh;
@@ -276,8 +303,9 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 	seen = f->fresh;
 	*state = f->state;
 	(void)pthread_rwlock_unlock(&f->lock);
-	fresh = fresh && b->box->ops->stamp(b->box, &now) == 0 &&
-		stamp_equal(&now, &seen);
+	fresh = leased ||
+		(fresh && b->box->ops->stamp(b->box, &now) == 0 &&
+		 stamp_equal(&now, &seen));
 	folder_let_go(b);
 	return fresh;
 }

@@ -52,6 +52,30 @@ struct folder_id {
 	struct letters letters;
 };
 
+/* lease.c: UW's locks, kept for a moment. */
+struct folder_lease {
+	struct folder_box *box; /* whose locks they are; with the sync_lock */
+	bool wrote;
+	int dirs[2];	  /* cur/ and new/; -1: not open */
+	atomic_bool held; /* nobody else can change the MBX */
+	_Atomic int64_t began_us, used_us;
+	bool listed;
+	struct folder *next;
+};
+
+/* settle.c: what is due after changes; with its lock. Times of
+ * folder_now_ms(), 0: not due. */
+struct folder_settle {
+	struct folder_box *box;
+	int64_t first_ms; /* the first change that is not durable */
+	int64_t sync_ms, touch_ms, confirm_ms, names_ms;
+	int64_t touch_at; /* not before this second */
+	int64_t names_until;
+	int64_t names_seen; /* time of dovecot-keywords, nanoseconds */
+	bool listed;
+	struct folder *next;
+};
+
 struct folder {
 	struct fs *fs;
 	struct user *user;
@@ -72,10 +96,11 @@ struct folder {
 	int64_t stamp_ns;     /* when it was taken */
 	uint32_t listed;      /* UIDs up to this are Dovecot's knowledge */
 	uint32_t last_record; /* highest UID that dovecot-uidlist names */
+	uint32_t refused;     /* letters of keywords that the MBX cannot hold */
+	int last_error;
 	bool uidlist_read;
 	bool synced; /* rows show the state at @stamp */
 	bool late;   /* Dovecot's files are yet to be brought up to date */
-	int last_error;
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;
@@ -85,9 +110,9 @@ struct folder {
 	struct folder_box *box; /* NULL when it is not open */
 	bool renamed;		/* dir cannot be read back as the legacy name */
 	bool fresh_enough;	/* @stamp is settled and nothing is late */
+	bool letters_known;	/* id.letters is what Dovecot's file says */
 	struct stamp fresh;	/* the stamp that readers compare with */
 
-	bool letters_known;    /* id.letters is what Dovecot's file says */
 	struct graves *graves; /* of expunged messages; NULL */
 
 	struct journal *_Atomic journal; /* folder_journal(); NULL */
@@ -103,6 +128,8 @@ struct folder {
 				 its directory is one as any other */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */
 	_Atomic int64_t used_ms;
+	struct folder_lease lease;
+	struct folder_settle settle;
 	struct folder *next; /* in the table by number */
 };
 

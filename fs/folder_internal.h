@@ -16,6 +16,16 @@ void folder_number_change(struct folder *f, uint32_t number,
 /** folder_hold - the open MBX, to be given back with folder_let_go(); NULL */
 struct folder_box *folder_hold(struct folder *f);
 void folder_let_go(struct folder_box *b);
+/** folder_trust - with the sync_lock: the rows show the MBX as it was at @s,
+ * taken just now */
+void folder_trust(struct folder *f, const struct stamp *s);
+/** folder_distrust - with the sync_lock: the next folder_sync() has to look at
+ * every message */
+void folder_distrust(struct folder *f);
+/** folder_bump_soon - folder_bump() with a lease, which keeps the directories
+ * open for the next one; folder_bump_done() closes them */
+MUST_CHECK int folder_bump_soon(struct folder *f, bool in_new);
+void folder_bump_done(struct folder *f);
 /** folder_lock_within - Return: 0; -EAGAIN when @ms were not enough */
 MUST_CHECK int folder_lock_within(pthread_mutex_t *m, int64_t ms);
 /** folder_patience_begin - how long this thread may wait for a lock of UW; to

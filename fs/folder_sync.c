@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/io.h"
 #include "compat/log.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
@@ -151,11 +152,27 @@ static int names_changed(const struct sync_result *r, void *arg)
 	return ret;
 }
 
+/* UW has expunged it. Its octets may be there for a while. */
+static void note_gone(const struct msg *m, void *arg)
+{
+	struct folder *f = arg;
+	struct journal *j = atomic_load(&f->journal);
+
+	if (m->line != 0)
+		folder_bury(f, m);
+	if (folder_letters(f, m->uid) && j &&
+	    journal_set_letters(j, m->uid, 0) < 0)
+		log_warn("folder %u: its journal cannot be written",
+			 f->id.number);
+}
+
 /* Return: 0; -EBADMSG for a damaged header, @row filled too; -errno. */
 static int sync_rows(struct folder *f, uint32_t number,
 		     struct index_folder *row)
 {
-	struct sync_hooks hooks = { .names = names_changed, .arg = f };
+	struct sync_hooks hooks = { .names = names_changed,
+				    .gone = note_gone,
+				    .arg = f };
 	struct sync_result r = { .how = SYNC_NOTHING };
 	int ret = sync_box(f->fs->index, number, f->box->box, &hooks, &r);
 
@@ -300,18 +317,46 @@ static int show_control(struct folder *f, const struct index_folder *row)
 
 /* ---- all of it ----------------------------------------------------------- */
 
-static void remember(struct folder *f, const struct index_folder *row)
+static void remember(struct folder *f, const struct stamp *s, int64_t ns)
 {
 	if (f->stamp.ino != 0 &&
-	    (f->stamp.ino != row->stamp.ino || f->stamp.dev != row->stamp.dev))
+	    (f->stamp.ino != s->ino || f->stamp.dev != s->dev))
 		atomic_store(&f->replaced, true);
-	f->stamp = row->stamp;
-	f->stamp_ns = row->stamp_ns;
+	f->stamp = *s;
+	f->stamp_ns = ns;
 	f->synced = true;
 	(void)pthread_rwlock_wrlock(&f->lock);
 	f->fresh = f->stamp;
 	f->fresh_enough = !f->late && sync_settled(&f->stamp, f->stamp_ns);
 	(void)pthread_rwlock_unlock(&f->lock);
+}
+
+void folder_trust(struct folder *f, const struct stamp *s)
+{
+	struct timespec now;
+	int ret;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	remember(f, s, io_ns(&now));
+	ret = index_update(f->fs->index, f->id.number, s, io_ns(&now), NULL, 0);
+	/* At worst there will be one scan more than needed. */
+	if (ret < 0)
+		log_trace(LOG_SYNC, "folder %u: stamp: %d", f->id.number, ret);
+}
+
+void folder_distrust(struct folder *f)
+{
+	static const struct stamp none;
+	int ret;
+
+	f->synced = false;
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->fresh_enough = false;
+	(void)pthread_rwlock_unlock(&f->lock);
+	ret = index_update(f->fs->index, f->id.number, &none, 0, NULL, 0);
+	if (ret < 0 && ret != -ENOENT)
+		log_err("folder %u: the index cannot be written: %s",
+			f->id.number, strerrordesc_np(-ret));
 }
 
 /*
@@ -350,7 +395,7 @@ static int sync_once(struct folder *f)
 		ret = folder_show_letters(f, &row.keywords);
 	if (ret < 0 && !(header && ret == -EBADMSG))
 		return ret;
-	remember(f, &row);
+	remember(f, &row.stamp, row.stamp_ns);
 	/* With a damaged header the earlier rows stand, if there are any. */
 	if (row.messages == 0 && (header || row.damage.kind == DAMAGE_RECORD))
 		note_damage(f, &row.damage, FOLDER_UNREADABLE);
@@ -390,6 +435,8 @@ int folder_sync(struct folder *f)
 	struct stamp now;
 	int ret = -ESTALE;
 
+	if (f->lease.box)
+		return f->state == FOLDER_UNREADABLE ? -EIO : 0;
 	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
 		ret = open_box(f);
 		if (ret < 0)

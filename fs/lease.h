@@ -30,6 +30,9 @@
  */
 MUST_CHECK int lease_begin(struct folder *f);
 
+/** lease_try - the same without waiting */
+MUST_CHECK int lease_try(struct folder *f);
+
 /**
  * lease_end - the change is made; lets go of the sync_lock
  * @stale: something was not as the rows said. UW's locks are let go of now, and
@@ -40,6 +43,13 @@ void lease_end(struct folder *f, bool stale);
 /** lease_finish - with the sync_lock: let go of UW's locks now, if they are
  * held */
 void lease_finish(struct folder *f);
+
+/** lease_touch - the second touch of box @b (store.h), without waiting
+ * Return: 0; -EAGAIN; -ESTALE; -errno */
+MUST_CHECK int lease_touch(struct folder *f, struct folder_box *b);
+/** lease_confirm - if the MBX is as we left it, note that it is now
+ * Return: 0; -EAGAIN */
+MUST_CHECK int lease_confirm(struct folder *f);
 
 /** lease_start - the thread that lets go. Return: 0; -errno */
 MUST_CHECK int lease_start(struct fs *fs);

@@ -22,6 +22,7 @@
 #include "compat/text.h"
 #include "fs/control.h"
 #include "fs/folder.h"
+#include "fs/lease.h"
 #include "fs/mountpoint.h"
 #include "fs/node.h"
 #include "fs/ops.h"
@@ -299,6 +300,8 @@ static int start_threads(struct fs *fs, struct fuse_session *se,
 	ret = shed_start(fs->nodes, process_files(), ops_forget_name, se,
 			 &t->shed);
 	if (ret == 0)
+		ret = lease_start(fs);
+	if (ret == 0)
 		ret = control_start(fs, &t->control);
 	if (ret == 0)
 		ret = scanner_start(fs, &t->scanner);
@@ -321,6 +324,7 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 	shed_stop(t.shed, ops_answer);
 	scanner_stop(t.scanner);
 	control_stop(t.control);
+	lease_stop();
 	return ret;
 }
 

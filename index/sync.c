@@ -93,6 +93,8 @@ static int merge_gone(struct job *j, const struct msg *old)
 	if (err)
 		return err;
 	j->gone[j->gone_count++] = old->uid;
+	if (j->hooks->gone)
+		j->hooks->gone(old, j->hooks->arg);
 	j->r->removed++;
 	touch(j->r, old);
 	return 0;

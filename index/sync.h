@@ -81,11 +81,18 @@ typedef int sync_names_fn(const struct sync_result *r, void *arg);
  */
 typedef const char *sync_name_fn(const struct msg *m, void *arg);
 
+/*
+ * A message that was there is gone from the store. Called before the rows are
+ * committed, inside a read transaction: it must not call the index.
+ */
+typedef void sync_gone_fn(const struct msg *m, void *arg);
+
 /* What a caller wants to be asked and told; each may be NULL. */
 struct sync_hooks {
+	sync_gone_fn *gone;
 	sync_names_fn *names;
 	sync_name_fn *name_of;
-	void *arg; /* for both */
+	void *arg; /* for all */
 };
 
 /**
