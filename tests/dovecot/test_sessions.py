@@ -15,7 +15,6 @@ JANUSMAIL_SESSIONS=DIR writes the transcripts there.
 
 import difflib
 import glob
-import hashlib
 import os
 import re
 import sys
@@ -25,13 +24,12 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 import imap_boxes  # noqa: E402
+import imap_mbx  # noqa: E402
 import imap_script  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXTRA = 'mail_save_crlf = yes\n' + os.environ.get('JANUSMAIL_DOVECOT', '')
 NATIVE_ONLY = os.environ.get('JANUSMAIL_NATIVE')
-LETTER = {'\\Draft': 'D', '\\Flagged': 'F', '\\Answered': 'R', '\\Seen': 'S',
-          '\\Deleted': 'T'}
 
 
 def scripts():
@@ -73,52 +71,6 @@ class Side:
             raise AssertionError(f'{self.dovecot.name}: {self.error!r}\n'
                                  f'{tail}') from self.error
         return self.lines
-
-
-def facts(dovecot, user):
-    """Everything that a new client finds: folders, subscriptions, mail."""
-    m = dovecot.imap(user)
-    out = {'list': sorted(m.list()[1]), 'lsub': sorted(m.lsub()[1])}
-    for line in out['list']:
-        if b'\\Noselect' not in line and b'\\NonExistent' not in line:
-            name = line.split(b' "." ')[1].decode().strip('"')
-            out[name] = harness.imap_folder(m, name)
-    m.logout()
-    return out
-
-
-def comparable(known, now, everything):
-    """Facts without what may differ between two servers."""
-    out = {}
-    for name, folder in everything.items():
-        if not isinstance(folder, dict):
-            out[name] = folder
-            continue
-        entry = out[name] = {'messages': folder['messages'],
-                             'uidnext': folder['uidnext']}
-        if folder['uidvalidity'] in known:
-            entry['uidvalidity'] = folder['uidvalidity']
-        for uid, mail in folder['mail'].items():
-            date = 'now' if abs(mail['date'] - now) < 86400 else mail['date']
-            entry[uid] = {**mail, 'date': date,
-                          'flags': sorted(mail['flags'] - {'\\Recent'})}
-    return out
-
-
-def as_dump(folder, without):
-    """A folder of facts in the words of a dump."""
-    out = {}
-    for uid, mail in folder['mail'].items():
-        words = {f.lower() for f in mail['flags'] if f[0] != '\\'} - without
-        out[uid] = {
-            'flags': ''.join(sorted(LETTER[f] for f in mail['flags']
-                                    if f in LETTER)) or '-',
-            'keywords': ','.join(sorted(words)) or '-',
-            'date': time.strftime('%Y-%m-%dT%H:%M:%SZ',
-                                  time.gmtime(mail['date'])),
-            'size': str(mail['size']),
-            'body': mail['body']}
-    return out
 
 
 class Sessions(harness.SharedCase):
@@ -188,41 +140,17 @@ class Sessions(harness.SharedCase):
 
     def same_facts(self, user):
         now = time.time()
-        disk, view = (comparable(self.known, now, facts(d, user))
+        disk, view = (imap_mbx.comparable(self.known, now, imap_mbx.facts(d, user))
                       for d in (self.native, self.view))
         self.assertGreater(len(disk), 3)
         self.assert_same(disk, view, f'{user}: on disk -> in the view')
 
     def same_in_mbx(self, name):
-        """c-client finds the same once the mirror has done its work."""
         text, user = self.texts[name], self.user(name)
         folders = said(text, 'mbx')
-        folders = list(self.world) if folders is None else folders
-        without = {w.lower() for w in said(text, 'only dovecot') or ()}
-        everything = facts(self.view, user)
-        want = {f: as_dump(everything[f], without) for f in folders}
-        for folder in want.values():
-            for mail in folder.values():
-                mail['sha256'] = hashlib.sha256(
-                    mail.pop('body')).hexdigest()
-
-        def look():
-            dump = harness.cc_dump(
-                self.shared.legacy_file(user, 'INBOX'),
-                self.shared.legacy_file(user, 'mail'))
-            return {f: box['mail'] for f, box in dump.items()}, dump
-
-        deadline = time.monotonic() + 10
-        got, dump = look()
-        while got != want and time.monotonic() < deadline:
-            time.sleep(0.2)
-            got, dump = look()
-        self.assertEqual(sorted(want), sorted(got), 'MBX mailboxes')
-        for folder in folders:
-            self.assert_same(want[folder], got[folder],
-                             f'{user}: {folder}: IMAP -> MBX')
-            self.assertEqual(dump[folder]['uidvalidity'],
-                             everything[folder]['uidvalidity'])
+        imap_mbx.compare(self, self.shared, self.view, user,
+                         list(self.world) if folders is None else folders,
+                         said(text, 'only dovecot') or ())
 
     def test_zz_after_a_restart_without_indexes(self):
         """Dovecot's and our indexes are thrown away on both sides; what is
