@@ -11,6 +11,7 @@
 
 /* "_" and the hash; what the name may have beside it. */
 enum { HASH_LEN = 17, CUT_MAX = FOLDERNAME_MAX - HASH_LEN };
+enum { LEVELS_MAX = 20 }; /* mbxwalk.c looks no deeper */
 
 /*
  * A name as code points, '/' between levels. Each becomes at least one octet,
@@ -349,6 +350,61 @@ void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
 	}
 	out[len] = '\0';
 	*changed_out = pts.changed;
+}
+
+/* Undoes put_escape(). Return: octets read. */
+static size_t unescape(const char *p, char *out)
+{
+	static const struct {
+		const char *text;
+		char c;
+	} escapes[] = { { "\\2e", '.' }, { "\\5c", '\\' }, { "\\7e", '~' } };
+
+	for (size_t i = 0; i < ARRAY_LEN(escapes); i++) {
+		if (strncmp(p, escapes[i].text, 3) == 0) {
+			*out = escapes[i].c;
+			return 3;
+		}
+	}
+	*out = *p == '.' ? '/' : *p;
+	return 1;
+}
+
+static bool is_for_uw(const char *legacy)
+{
+	unsigned levels = 1;
+
+	if (strchr("~#{", *legacy) || strpbrk(legacy, "*%"))
+		return false;
+	for (const char *p = legacy; *p; p++) {
+		if (*p == '.' && (p == legacy || p[-1] == '/'))
+			return false;
+		levels += *p == '/';
+	}
+	return levels < LEVELS_MAX;
+}
+
+int foldername_legacy(const char *dir, enum foldername_dots dots, char *out)
+{
+	char again[FOLDERNAME_MAX + 1];
+	bool changed;
+	size_t len = 0;
+
+	if (*dir != '.' || strlen(dir) > FOLDERNAME_MAX)
+		return -EINVAL;
+	for (const char *p = dir + 1; *p; len++) {
+		if (dots == DOTS_ESCAPE) {
+			p += unescape(p, out + len);
+		} else {
+			out[len] = *p == '.' ? '/' : *p;
+			p++;
+		}
+	}
+	out[len] = '\0';
+	if (!*out || *out == '/' || out[len - 1] == '/' || !is_for_uw(out))
+		return -EINVAL;
+	foldername_map(out, dots, again, &changed);
+	return !changed && strcmp(again, dir) == 0 ? 0 : -EINVAL;
 }
 
 /* Octets of the unit at @p that must not be torn: a shift, an escape. */

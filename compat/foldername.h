@@ -41,6 +41,21 @@ void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
 		    bool *changed_out);
 
 /**
+ * foldername_legacy - the legacy name that is shown as @dir, if UW can use it
+ * @dir: not ""
+ * @out: FOLDERNAME_MAX + 1 octets
+ *
+ * Refused is what foldername_map() would not turn into @dir again; names that
+ * mean something else to UW (first level with a leading '~', '#' or '{') or
+ * that its clients could not list (with '*' or '%'); levels with a leading '.'
+ * and names of more than 20 levels, which are not looked for.
+ *
+ * Return: 0; -EINVAL when there is no such name.
+ */
+MUST_CHECK int foldername_legacy(const char *dir, enum foldername_dots dots,
+				 char *out);
+
+/**
  * foldername_variant - the n-th way out when two names collide (n >= 2):
  * @dir with "_n" appended, cut to fit 255 octets (never within a character)
  * @out: FOLDERNAME_MAX + 1 octets; may not overlap @dir

@@ -51,6 +51,20 @@ static void check_name(const char *legacy, enum foldername_dots dots)
 	check(again);
 }
 
+/* The input as a directory: what has a legacy name is shown as it. */
+static void check_dir(const char *dir, enum foldername_dots dots)
+{
+	char legacy[FOLDERNAME_MAX + 1], again[FOLDERNAME_MAX + 1];
+	bool changed;
+
+	if (foldername_legacy(dir, dots, legacy) != 0)
+		return;
+	foldername_map(legacy, dots, again, &changed);
+	assert(!changed && strcmp(again, dir) == 0);
+	assert(legacy[0] != '/' && legacy[0] != '.' && !strstr(legacy, "/."));
+	assert(!strstr(legacy, "//") && legacy[strlen(legacy) - 1] != '/');
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char *legacy = malloc(size + 1);
@@ -60,6 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	legacy[size] = '\0';
 	check_name(legacy, DOTS_UNDERSCORE);
 	check_name(legacy, DOTS_ESCAPE);
+	check_dir(legacy, DOTS_UNDERSCORE);
+	check_dir(legacy, DOTS_ESCAPE);
 	free(legacy);
 	return 0;
 }

@@ -1,5 +1,6 @@
 #include "compat/foldername.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -221,4 +222,61 @@ TEST(foldername, modified_utf7_is_told_from_other_text)
 		cr_expect_eq(foldername_mutf7_valid(rows[i].name,
 						    strlen(rows[i].name)),
 			     rows[i].want, "row %zu", i);
+}
+
+TEST(foldername, a_directory_has_the_legacy_name_that_is_shown_as_it)
+{
+	static const struct {
+		const char *dir;
+		enum foldername_dots dots;
+		const char *want; /* NULL: none */
+	} rows[] = {
+		{ ".a", DOTS_UNDERSCORE, "a" },
+		{ ".a.b c.d", DOTS_UNDERSCORE, "a/b c/d" },
+		{ ".a_b", DOTS_UNDERSCORE, "a_b" },
+		{ ".&AOQ-.&-", DOTS_UNDERSCORE, "&AOQ-/&-" },
+		{ ".a\\2eb.c", DOTS_ESCAPE, "a.b/c" },
+		{ ".a\\5cb", DOTS_ESCAPE, "a\\b" },
+		{ ".a\\2eb", DOTS_UNDERSCORE, "a\\2eb" },
+		{ ".inboxes", DOTS_UNDERSCORE, "inboxes" },
+		{ ".a.INBOX", DOTS_UNDERSCORE, "a/INBOX" },
+		/* Not shown under that name, or not at all. */
+		{ ".", DOTS_UNDERSCORE, NULL },
+		{ "..", DOTS_UNDERSCORE, NULL },
+		{ "..a", DOTS_UNDERSCORE, NULL },
+		{ ".a..b", DOTS_UNDERSCORE, NULL },
+		{ ".a.", DOTS_UNDERSCORE, NULL },
+		{ "a", DOTS_UNDERSCORE, NULL },
+		{ ".INBOX", DOTS_UNDERSCORE, NULL },
+		{ ".inbox.a", DOTS_UNDERSCORE, NULL },
+		{ ".a&b", DOTS_UNDERSCORE, NULL },
+		{ ".\xc3\xa4", DOTS_UNDERSCORE, NULL },
+		{ ".a\nb", DOTS_UNDERSCORE, NULL },
+		{ ".a\\", DOTS_ESCAPE, NULL },
+		{ ".a\\2Eb", DOTS_ESCAPE, NULL },
+		/* UW takes them for something else. */
+		{ ".~anna", DOTS_UNDERSCORE, NULL },
+		{ ".#mh.a", DOTS_UNDERSCORE, NULL },
+		{ ".{host}a", DOTS_UNDERSCORE, NULL },
+		{ ".a.b*", DOTS_UNDERSCORE, NULL },
+		{ ".a%", DOTS_UNDERSCORE, NULL },
+		{ ".\\7eanna", DOTS_ESCAPE, NULL },
+		{ ".\\2ehidden", DOTS_ESCAPE, NULL },
+		{ ".a.\\2e\\2e.b", DOTS_ESCAPE, NULL },
+		/* Nobody looks so deep. */
+		{ ".1.2.3.4.5.6.7.8.9.0.1.2.3.4.5.6.7.8.9", DOTS_UNDERSCORE,
+		  "1/2/3/4/5/6/7/8/9/0/1/2/3/4/5/6/7/8/9" },
+		{ ".1.2.3.4.5.6.7.8.9.0.1.2.3.4.5.6.7.8.9.0", DOTS_UNDERSCORE,
+		  NULL },
+	};
+	char out[FOLDERNAME_MAX + 1];
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(rows); i++) {
+		int ret = foldername_legacy(rows[i].dir, rows[i].dots, out);
+
+		cr_expect_eq(ret, rows[i].want ? 0 : -EINVAL, "row %zu", i);
+		if (ret == 0 && rows[i].want)
+			cr_expect_str_eq(out, rows[i].want, "row %zu", i);
+	}
 }
