@@ -174,6 +174,31 @@ static int check_path(const char *path)
 	}
 }
 
+int mbxmove_check(const struct mbxmove *m, const char *path)
+{
+	char level[PATH_MAX];
+	struct stat st;
+	int ret = check_path(path);
+
+	if (ret < 0 || strcmp(path, m->path) == 0)
+		return ret;
+	for (const char *p = path; *p; p += *p == '/') {
+		AUTO_FD int fd = -1;
+
+		p += strcspn(p, "/");
+		memcpy(level, path, (size_t)(p - path));
+		level[p - path] = '\0';
+		fd = io_open_within(m->place, level, O_PATH);
+		if (fd < 0)
+			return fd == -ENOENT ? 0 : fd;
+		if (fstat(fd, &st) < 0)
+			return -errno;
+		if (!S_ISDIR(st.st_mode))
+			return *p ? -ENOTDIR : -EEXIST;
+	}
+	return -EEXIST;
+}
+
 /* The directory @path, made if need be. @made: how many octets of @path are
  * directories that were there before. */
 static int make_dirs(const struct mbxmove *m, const char *path, size_t *made)

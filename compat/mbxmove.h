@@ -55,6 +55,10 @@ MUST_CHECK int mbxmove_begin(struct store *s, const char *path,
 /** mbxmove_end - lets go of the locks */
 void mbxmove_end(struct mbxmove *m);
 
+/** mbxmove_check - whether it could be renamed to @path, as far as a look can
+ * tell. Return: as mbxmove_rename() */
+MUST_CHECK int mbxmove_check(const struct mbxmove *m, const char *path);
+
 /**
  * mbxmove_rename - rename it to @path of the same store, durably
  * Directories are made as needed, and those left empty are removed.

@@ -16,8 +16,10 @@
 #include "compat/log.h"
 #include "compat/mbxrec.h"
 #include "compat/text.h"
+#include "fs/folder_internal.h"
 #include "fs/move.h"
 #include "fs/place.h"
+#include "fs/tree.h"
 
 enum {
 	VARIANTS = 1000,  /* of a name that is taken */
@@ -97,8 +99,8 @@ static void find_inbox_path(struct look *k)
 	for (size_t i = 0; i < u->ledger.count; i++) {
 		const struct ledger_folder *l = &u->ledger.folders[i];
 
-		if (l->dir[0] == '\0' && l->place >= 0 &&
-		    l->place < OPTIONS_INBOX_MAX &&
+		if (l->phase != PHASE_DELETED && l->dir[0] == '\0' &&
+		    l->place >= 0 && l->place < OPTIONS_INBOX_MAX &&
 		    pattern_path(&u->fs->opt->inbox[l->place], u->name, "",
 				 k->inbox, sizeof(k->inbox)) < 0)
 			k->inbox[0] = '\0';
@@ -244,7 +246,8 @@ static int compare(struct look *k)
 		k->folders[u->folders[i]->line] = u->folders[i];
 	for (size_t i = 0; i < k->lines; i++) {
 		const struct ledger_folder *l = &u->ledger.folders[i];
-		struct name *n = l->place == LEDGER_PLACE_FOLDERS
+		struct name *n = l->place == LEDGER_PLACE_FOLDERS &&
+				l->phase != PHASE_DELETED
 			? find_name(k, l->legacy)
 			: NULL;
 
@@ -262,6 +265,26 @@ static int compare(struct look *k)
 	return 0;
 }
 
+/*
+ * Mail that was delivered through the view nobody asked to delete, so the
+ * folder shows it, as a native one would. Either way other messages show from
+ * now on.
+ */
+static void show_gone(struct folder *f, bool gone)
+{
+	bool plain = gone && tree_has_mail(f->user, f->dir);
+	bool seen = plain || atomic_load(&f->plain);
+	int ret = gone ? 0 : tree_make_folder(f->user, f->dir);
+
+	atomic_store(&f->plain, plain);
+	if (ret == 0 && seen)
+		ret = folder_bump(f, "new");
+	if (ret == 0 && seen)
+		ret = folder_bump(f, "cur");
+	if (ret < 0)
+		log_trace(LOG_VIEW, "folder %u: %d", folder_id(f).number, ret);
+}
+
 /* Return: whether it is the first time. */
 static bool note_missing(struct folder *f, bool missing)
 {
@@ -270,14 +293,19 @@ static bool note_missing(struct folder *f, bool missing)
 
 	f->missed = missing ? f->missed + 1 : 0;
 	is = f->missed >= MISSED_TWICE;
+	if (was != is)
+		show_gone(f, is);
 	atomic_store(&f->gone, is);
 	if (was != is) {
 		folder_log_name(f, name, sizeof(name));
 		(void)text_escape(f->legacy, strlen(f->legacy), path,
 				  sizeof(path));
-		log_info("%s: the mailbox %s is %s", name, path,
-			 is ? "gone; the folder is hidden until it is back"
-			    : "back");
+		log_info(
+			"%s: the mailbox %s is %s", name, path,
+			!is ? "back"
+				: atomic_load(&f->plain)
+				? "gone; mail that was delivered since is shown"
+				: "gone; the folder is hidden until it is back");
 	}
 	return f->missed == 1;
 }
@@ -491,7 +519,8 @@ static int add_line(struct look *k, int place, const struct name *n,
 static bool has_inbox(const struct user *u)
 {
 	for (size_t i = 0; i < u->ledger.count; i++)
-		if (u->ledger.folders[i].dir[0] == '\0')
+		if (u->ledger.folders[i].phase != PHASE_DELETED &&
+		    u->ledger.folders[i].dir[0] == '\0')
 			return true;
 	return false;
 }

@@ -437,6 +437,9 @@ int folder_sync(struct folder *f)
 
 	if (f->lease.box)
 		return f->state == FOLDER_UNREADABLE ? -EIO : 0;
+	/* Its mailbox is in the trash, its name may be another's. */
+	if (atomic_load(&f->deleted))
+		return ret;
 	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
 		ret = open_box(f);
 		if (ret < 0)

@@ -198,7 +198,7 @@ static int add_users(struct fs *fs, struct listing *l)
 static int add_all(struct fs *fs, struct node *dir, struct listing *l)
 {
 	enum node_kind kind = dir->kind;
-	struct folder *f = dir->folder;
+	struct folder *f = view_folder(dir);
 	int ret = 0;
 
 	if (kind == NODE_USERS)

@@ -1,17 +1,23 @@
 #include "fs/move.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "compat/foldername.h"
 #include "compat/log.h"
+#include "compat/mbxmove.h"
 #include "compat/text.h"
 #include "fs/tree.h"
 
-enum { PATIENCE_S = 1 };
+enum {
+	PATIENCE_MS = 1000,
+	RETIRED = 8, /* names that one move takes out of use, at most */
+};
 
 void move_note_name(struct folder *f)
 {
@@ -53,13 +59,19 @@ static void retire(struct user *u, char *text)
 		u->retired[u->retired_count++] = text;
 }
 
-static int lock_soon(pthread_mutex_t *m)
+int move_lock(struct folder *f, unsigned ms)
 {
 	struct timespec until;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += PATIENCE_S;
-	return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &until) == 0
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return pthread_mutex_clocklock(&f->sync_lock, CLOCK_MONOTONIC,
+				       &until) == 0
 		? 0
 		: -EAGAIN;
 }
@@ -87,8 +99,10 @@ static void names_fini(struct names *n)
 	free(n->legacy);
 }
 
-/* Swaps the line's names for those in @n, in memory and on disk. */
-static int write_down(struct user *u, const struct folder *f, struct names *n)
+/* Swaps the line's names for those in @n, in memory and on disk. @file: the
+ * mailbox does not have its new name yet. */
+static int write_down(struct user *u, const struct folder *f, struct names *n,
+		      bool file)
 {
 	struct ledger_folder *l, was;
 	int ret;
@@ -99,19 +113,49 @@ static int write_down(struct user *u, const struct folder *f, struct names *n)
 	l->dir = n->line_dir;
 	l->legacy = n->line_legacy;
 	l->moved_from = was.dir;
+	l->was_legacy = file ? was.legacy : NULL;
 	l->dirty = true;
 	ret = user_commit(u);
 	if (ret < 0) {
 		l->dir = was.dir;
 		l->legacy = was.legacy;
 		l->moved_from = was.moved_from;
+		l->was_legacy = was.was_legacy;
 	} else {
-		retire(u, was.legacy);
+		retire(u, file ? NULL : was.legacy);
 		retire(u, was.moved_from);
+		retire(u, was.was_legacy);
 		n->line_dir = n->line_legacy = NULL;
 	}
 	(void)pthread_mutex_unlock(&u->lock);
 	return ret;
+}
+
+static void ledger_done(struct user *u, struct ledger_folder *l)
+{
+	retire(u, l->was_legacy);
+	l->moved_from = l->was_legacy = NULL;
+	l->dirty = true;
+}
+
+/* It came to nothing after write_down(). */
+static void take_back(struct user *u, const struct folder *f, bool file)
+{
+	struct ledger_folder *l;
+
+	(void)pthread_mutex_lock(&u->lock);
+	l = &u->ledger.folders[f->line];
+	retire(u, l->dir);
+	l->dir = l->moved_from;
+	if (file) {
+		retire(u, l->legacy);
+		l->legacy = l->was_legacy;
+		l->was_legacy = NULL;
+	}
+	ledger_done(u, l);
+	if (user_commit(u) < 0)
+		log_trace(LOG_VIEW, "%s: to be written later", l->dir);
+	(void)pthread_mutex_unlock(&u->lock);
 }
 
 /* From now on everybody sees the new names; @keep_dir: but the directory. */
@@ -131,8 +175,7 @@ static void publish(struct user *u, struct folder *f, struct names *n,
 		f->dir = n->dir;
 		n->dir = NULL;
 	}
-	l->moved_from = NULL;
-	l->dirty = true;
+	ledger_done(u, l);
 	retire(u, f->legacy);
 	f->legacy = n->legacy;
 	n->legacy = NULL;
@@ -143,7 +186,7 @@ static void publish(struct user *u, struct folder *f, struct names *n,
 static int move_locked(struct user *u, struct folder *f, struct names *n)
 {
 	char was[400], is[400];
-	int ret = write_down(u, f, n);
+	int ret = write_down(u, f, n, false);
 
 	if (ret < 0)
 		return ret;
@@ -169,9 +212,9 @@ int move_folder(struct user *u, struct folder *f, const char *legacy,
 	int ret = names_init(&n, dir, legacy);
 
 	if (ret == 0)
-		ret = room_to_retire(u, 6);
+		ret = room_to_retire(u, RETIRED);
 	if (ret == 0)
-		ret = lock_soon(&f->sync_lock);
+		ret = move_lock(f, PATIENCE_MS);
 	if (ret == 0) {
 		ret = move_locked(u, f, &n);
 		(void)pthread_mutex_unlock(&f->sync_lock);
@@ -180,9 +223,111 @@ int move_folder(struct user *u, struct folder *f, const char *legacy,
 	return ret;
 }
 
-int move_finish(struct user *u)
+/* ---- through the view ---------------------------------------------------- */
+
+static int rename_both(struct user *u, struct folder *f, struct mbxmove *box,
+		       const struct names *n)
+{
+	int ret = box ? mbxmove_rename(box, n->legacy) : 0;
+
+	if (ret < 0)
+		return ret;
+	ret = tree_rename_folder(u, f->dir, n->dir);
+	if (ret < 0 && box && mbxmove_rename(box, f->legacy) < 0)
+		log_err("%s: cannot be renamed back to %s", n->legacy,
+			f->legacy);
+	return ret;
+}
+
+static int move_written(struct user *u, struct folder *f, struct mbxmove *box,
+			struct names *n)
+{
+	char was[400], is[400];
+	int ret = rename_both(u, f, box, n);
+
+	if (ret < 0) {
+		take_back(u, f, box);
+		return ret;
+	}
+	folder_log_name(f, was, sizeof(was));
+	publish(u, f, n, false);
+	(void)pthread_mutex_lock(&u->lock);
+	/* If not now, the next one makes it durable. */
+	if (user_commit(u) < 0)
+		log_trace(LOG_VIEW, "%s: to be written later", f->dir);
+	(void)pthread_mutex_unlock(&u->lock);
+	folder_log_name(f, is, sizeof(is));
+	log_info("%s: was renamed: it is %s now", was, is);
+	move_note_name(f);
+	return 0;
+}
+
+int move_both(struct user *u, struct folder *f, struct mbxmove *box,
+	      const char *legacy, const char *dir)
+{
+	struct names n;
+	int ret = names_init(&n, dir, legacy);
+
+	if (ret == 0)
+		ret = room_to_retire(u, RETIRED);
+	if (ret == 0)
+		ret = write_down(u, f, &n, box);
+	if (ret == 0)
+		ret = move_written(u, f, box, &n);
+	names_fini(&n);
+	return ret;
+}
+
+/* ---- after a crash ------------------------------------------------------- */
+
+bool move_is_file(const struct user *u, const char *legacy,
+		  const struct ledger_folder *l)
+{
+	AUTO_FD int fd = -1;
+	struct stat st;
+
+	if (!u->fs->opt->has_folders)
+		return false;
+	fd = pattern_open(&u->fs->opt->folders, u->name, legacy, O_PATH);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	return l->ino == 0 || (st.st_ino == l->ino && st.st_dev == l->dev);
+}
+
+/* Nothing but the ledger knows of it. */
+static void forget_move(struct ledger_folder *l)
+{
+	free(l->dir);
+	free(l->legacy);
+	l->dir = l->moved_from;
+	l->legacy = l->was_legacy;
+	l->moved_from = l->was_legacy = NULL;
+	l->dirty = true;
+}
+
+static int finish_move(struct user *u, struct ledger_folder *l)
 {
 	char name[PATH_MAX];
+	int ret = tree_rename_folder(u, l->moved_from, l->dir);
+
+	if (ret == -EEXIST) {
+		log_warn("%s: is there already, so Dovecot's files of the "
+			 "folder that was renamed to it stay where they are",
+			 text_escape(l->dir, strlen(l->dir), name,
+				     sizeof(name)));
+		ret = 0;
+	}
+	if (ret < 0)
+		return ret;
+	free(l->moved_from);
+	free(l->was_legacy);
+	l->moved_from = l->was_legacy = NULL;
+	l->dirty = true;
+	return 0;
+}
+
+int move_finish(struct user *u)
+{
 	int ret = 0;
 
 	for (size_t i = 0; ret == 0 && i < u->ledger.count; i++) {
@@ -190,18 +335,11 @@ int move_finish(struct user *u)
 
 		if (!l->moved_from)
 			continue;
-		ret = tree_rename_folder(u, l->moved_from, l->dir);
-		if (ret == -EEXIST) {
-			log_warn("%s: is there already, so Dovecot's files "
-				 "of the folder that was renamed to it stay "
-				 "where they are",
-				 text_escape(l->dir, strlen(l->dir), name,
-					     sizeof(name)));
-			ret = 0;
-		}
-		free(l->moved_from);
-		l->moved_from = NULL;
-		l->dirty = true;
+		if (l->was_legacy && !move_is_file(u, l->legacy, l) &&
+		    move_is_file(u, l->was_legacy, l))
+			forget_move(l);
+		else
+			ret = finish_move(u, l);
 	}
 	return ret;
 }

@@ -11,6 +11,7 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "fs/attr.h"
+#include "fs/folders.h"
 
 /* A directory in which @name may be changed; else NULL, and answered. */
 static struct node *changeable(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -44,9 +45,25 @@ static void reply_found(fuse_req_t req, struct node *parent, const char *name)
 		node_forget(ops_fs(req)->nodes, p.ino, 1);
 }
 
+/* A directory in which a folder called @name may be made: what is left of one
+ * that is gone makes room. Else NULL, and answered. */
+static struct node *changeable_with_room(fuse_req_t req, fuse_ino_t ino,
+					 const char *name)
+{
+	struct node *n = ops_node(req, ino);
+	int ret = n ? folders_make_room(ops_fs(req), n, name) : 0;
+
+	if (!n)
+		return NULL;
+	if (ret == 0)
+		return changeable(req, ino, name);
+	ops_error(req, ret);
+	return NULL;
+}
+
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
-	struct node *n = changeable(req, parent, name);
+	struct node *n = changeable_with_room(req, parent, name);
 	struct identity was;
 	int ret;
 
@@ -159,6 +176,14 @@ void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	struct node *n = ops_node(req, parent);
+
+	if (!n)
+		return;
+	if (folders_is_legacy(n, name)) {
+		ops_error(req, folders_rmdir(ops_fs(req), n, name));
+		return;
+	}
 	remove_name(req, parent, name, AT_REMOVEDIR);
 }
 
@@ -172,14 +197,35 @@ static bool needs_groups(int ret, int *owned)
 	return again;
 }
 
+/* Whether it was the directory of a legacy folder, and is answered. */
+static bool renamed_folder(fuse_req_t req, struct node *from, const char *name,
+			   fuse_ino_t to_parent, const char *to_name)
+{
+	struct node *to;
+	int ret;
+
+	if (!folders_is_legacy(from, name))
+		return false;
+	to = ops_node(req, to_parent);
+	if (!to)
+		return true;
+	ret = folders_rename(ops_fs(req), from, name, to, to_name);
+	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
+	ops_error(req, ret);
+	return true;
+}
+
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
-	struct node *from = changeable(req, parent, name);
-	struct node *to = from ? changeable(req, to_parent, to_name) : NULL;
+	struct node *from = ops_node(req, parent), *to;
 	struct identity was;
 	int owned, ret;
 
+	if (!from || renamed_folder(req, from, name, to_parent, to_name))
+		return;
+	from = changeable(req, parent, name);
+	to = from ? changeable_with_room(req, to_parent, to_name) : NULL;
 	if (!to)
 		return;
 	owned = from->fd;

@@ -1,5 +1,6 @@
 #include "fs/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -69,21 +70,72 @@ static int rename_in(int dirfd, const char *from, const char *to)
 	return ret < 0 ? ret : io_fsync_dir(dirfd);
 }
 
-int tree_rename_folder(const struct user *u, const char *from, const char *to)
+int tree_open_control(const struct user *u)
 {
 	const struct options *o = u->fs->opt;
-	AUTO_FD int control = -1;
-	int ret = rename_in(u->fd, from, to);
 
-	if (ret < 0 || !o->has_control)
-		return ret;
-	control =
-		pattern_open(&o->control, u->name, "", O_RDONLY | O_DIRECTORY);
+	return o->has_control
+		? pattern_open(&o->control, u->name, "", O_RDONLY | O_DIRECTORY)
+		: -ENOENT;
+}
+
+static int rename_control(const struct user *u, const char *from,
+			  const char *to)
+{
+	AUTO_FD int control = tree_open_control(u);
+	int ret;
+
 	if (control < 0)
 		return control == -ENOENT ? 0 : control;
 	ret = rename_in(control, from, to);
 	/* What nobody knows there is seeded again. */
 	return ret == -EEXIST ? 0 : ret;
+}
+
+int tree_rename_folder(const struct user *u, const char *from, const char *to)
+{
+	int ret = rename_in(u->fd, from, to);
+
+	if (ret < 0)
+		return ret;
+	ret = rename_control(u, from, to);
+	if (ret < 0)
+		(void)!rename_in(u->fd, to, from);
+	return ret;
+}
+
+/* ---- mail ---------------------------------------------------------------- */
+
+/* Return: 1 when there is some; 0; -errno. */
+static int has_mail(const struct user *u, const char *dir, const char *sub)
+{
+	char path[FOLDERNAME_MAX + 8];
+	const struct dirent *de;
+	DIR *d;
+	int fd, ret = text_path(path, sizeof(path), "%s/%s", dir, sub);
+
+	if (ret < 0)
+		return ret;
+	fd = io_open_beneath(u->fd, path, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	d = fdopendir(fd);
+	if (!d) {
+		ret = -errno;
+		(void)close(fd);
+		return ret;
+	}
+	do {
+		ret = io_readdir(d, &de);
+	} while (ret == 0 && de && de->d_name[0] == '.');
+	ret = ret == 0 ? de != NULL : ret;
+	(void)closedir(d);
+	return ret;
+}
+
+bool tree_has_mail(const struct user *u, const char *dir)
+{
+	return has_mail(u, dir, "cur") != 0 || has_mail(u, dir, "new") != 0;
 }
 
 /* ---- owners -------------------------------------------------------------- */

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "compat/base.h"
 #include "fs/user.h"
 
@@ -27,7 +29,15 @@ MUST_CHECK int tree_make_folder(const struct user *u, const char *dir);
 /**
  * tree_rename_folder - rename a folder's directory, and its directory below
  * control=; a missing one is fine
- * Return: 0; -EEXIST; -errno.
+ * Return: 0; -EEXIST; -errno, and it has its old name.
  */
 MUST_CHECK int tree_rename_folder(const struct user *u, const char *from,
 				  const char *to);
+
+/** tree_has_mail - whether messages lie in cur/ or new/ of @dir; true when that
+ * cannot be told */
+bool tree_has_mail(const struct user *u, const char *dir);
+
+/** tree_open_control - the user's directory below control=. Return: a
+ * descriptor; -ENOENT also when there is no such option; -errno */
+MUST_CHECK int tree_open_control(const struct user *u);

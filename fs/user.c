@@ -11,6 +11,7 @@
 #include "fs/discover.h"
 #include "fs/move.h"
 #include "fs/place.h"
+#include "fs/remove.h"
 #include "fs/seed.h"
 #include "fs/tree.h"
 
@@ -212,6 +213,8 @@ static int find_folders(struct user *u)
 	bool missing = false;
 	int ret = move_finish(u);
 
+	if (ret == 0)
+		ret = remove_finish(u);
 	if (ret == 0)
 		ret = tree_check_owners(u);
 	if (ret == 0)
@@ -481,11 +484,34 @@ struct folder *user_folder(struct user *u, const char *dir)
 	return f && !atomic_load(&f->gone) ? f : NULL;
 }
 
+struct folder *user_gone_folder(struct user *u, const char *dir)
+{
+	struct folder *f = find_folder(u, dir);
+
+	return f && atomic_load(&f->gone) ? f : NULL;
+}
+
 bool user_hides(struct user *u, const char *dir)
 {
-	const struct folder *f = find_folder(u, dir);
+	const struct folder *f = user_gone_folder(u, dir);
 
-	return f && atomic_load(&f->gone);
+	return f && !atomic_load(&f->plain);
+}
+
+void user_drop(struct user *u, struct folder *f)
+{
+	size_t i = 0;
+
+	atomic_store(&f->deleted, true);
+	(void)pthread_mutex_lock(&u->lock);
+	while (i < u->count && u->folders[i] != f)
+		i++;
+	if (i < u->count) {
+		u->count--;
+		memmove(u->folders + i, u->folders + i + 1,
+			(u->count - i) * sizeof(struct folder *));
+	}
+	(void)pthread_mutex_unlock(&u->lock);
 }
 
 int user_save_folder(struct user *u, const struct folder *f, uint32_t number,

@@ -91,6 +91,13 @@ struct folder *user_folder(struct user *u, const char *dir);
  * so that it must not show */
 bool user_hides(struct user *u, const char *dir);
 
+/** user_gone_folder - the folder of directory @dir if its file is gone; NULL */
+struct folder *user_gone_folder(struct user *u, const char *dir);
+
+/** user_drop - a folder was deleted: nobody finds it any more. The caller holds
+ * the refresh_lock. */
+void user_drop(struct user *u, struct folder *f);
+
 /** user_save_folder - put a folder's number and UIDVALIDITY, which are to be
  * its own from now on, into the ledger. The caller holds its sync_lock, not
  * the user's lock. Return: 0; -ENOENT; -errno */

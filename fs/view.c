@@ -21,8 +21,14 @@ bool view_is_message(uint64_t ino)
 
 struct folder *view_folder(const struct node *n)
 {
+	struct folder *f = n->folder;
+
 	/* INBOX may turn up after its root was first looked up. */
-	return n->kind == NODE_MAIL ? user_folder(n->user, "") : n->folder;
+	if (n->kind == NODE_MAIL)
+		return user_folder(n->user, "");
+	/* The kernel knows a directory for longer than it is a folder's. */
+	return f && !atomic_load(&f->deleted) && !atomic_load(&f->plain) ? f
+									 : NULL;
 }
 
 bool view_is_hidden(const struct fs *fs, const struct node *parent,
@@ -81,7 +87,7 @@ static struct folder *messages_of(const struct node *n)
 {
 	enum node_kind kind = n->kind;
 
-	return kind == NODE_CUR || kind == NODE_NEW ? n->folder : NULL;
+	return kind == NODE_CUR || kind == NODE_NEW ? view_folder(n) : NULL;
 }
 
 static void fill(struct view_entry *out, const struct stat *st,
@@ -287,7 +293,7 @@ int view_may_change(const struct node *parent, const char *name)
 {
 	if (parent->kind == NODE_USERS)
 		return -EPERM;
-	if (parent->folder &&
+	if (view_folder(parent) &&
 	    (parent->kind == NODE_CUR || parent->kind == NODE_NEW ||
 	     parent->kind == NODE_TMP))
 		return -EACCES;

@@ -100,7 +100,11 @@ TEST(mbxmove, directories_come_and_go_as_needed)
 	begin();
 	make("keep");
 	cr_assert_eq(mbxmove_begin(store, "box", &move), 0);
+	cr_expect_eq(mbxmove_check(&move, "a/b/c"), 0);
+	cr_expect_not(is_there(at("a")));
 	cr_assert_eq(mbxmove_rename(&move, "a/b/c"), 0);
+	cr_expect_eq(mbxmove_check(&move, "a/b/c"), 0);
+	cr_expect_eq(mbxmove_check(&move, "a/d"), 0);
 	cr_expect(is_there(at("a/b/c")));
 	cr_assert_eq(stat(at("a/b"), &st), 0);
 	cr_expect_eq(st.st_mode & 07777, 0700U);
@@ -136,8 +140,12 @@ TEST(mbxmove, what_cannot_be_leaves_everything_as_it_was)
 	cr_assert_eq(symlink("/tmp", at("link")), 0);
 	cr_assert_eq(mbxmove_begin(store, "box", &move), 0);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		int check = mbxmove_check(&move, rows[i].to);
+
 		cr_expect_eq(mbxmove_rename(&move, rows[i].to), rows[i].want,
 			     "row %zu", i);
+		cr_expect(check == rows[i].want || check == -ELOOP,
+			  "row %zu: %d", i, check);
 		cr_expect(is_there(at("box")), "row %zu", i);
 		cr_expect_not(is_there(at("new")), "row %zu", i);
 		cr_expect_not(is_there(at("dir/sub")), "row %zu", i);

@@ -1,0 +1,217 @@
+#include "fs/remove.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compat/log.h"
+#include "compat/mbxmove.h"
+#include "compat/text.h"
+#include "fs/move.h"
+#include "fs/trash.h"
+#include "fs/tree.h"
+
+/* ---- the ledger ---------------------------------------------------------- */
+
+static int say_deleting(struct user *u, const struct folder *f,
+			const char *name)
+{
+	struct ledger_folder *l;
+	char *copy = strdup(name);
+	int ret;
+
+	if (!copy)
+		return -ENOMEM;
+	(void)pthread_mutex_lock(&u->lock);
+	l = &u->ledger.folders[f->line];
+	l->phase = PHASE_DELETING;
+	l->trash = copy;
+	l->dirty = true;
+	ret = user_commit(u);
+	if (ret < 0) {
+		l->phase = PHASE_LEGACY;
+		l->trash = NULL;
+		free(copy);
+	}
+	(void)pthread_mutex_unlock(&u->lock);
+	return ret;
+}
+
+/* In memory; durable with the next commit, which is tried. */
+static void say_legacy(struct user *u, const struct folder *f)
+{
+	struct ledger_folder *l;
+
+	(void)pthread_mutex_lock(&u->lock);
+	l = &u->ledger.folders[f->line];
+	free(l->trash);
+	l->trash = NULL;
+	l->phase = PHASE_LEGACY;
+	l->dirty = true;
+	if (user_commit(u) < 0)
+		log_trace(LOG_VIEW, "%s: to be written later", l->dir);
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+/* What the ledger says is durable already but for the end of it. */
+static void say_deleted(struct user *u, const struct folder *f)
+{
+	struct ledger_names names = { .dir = NULL };
+
+	(void)pthread_mutex_lock(&u->lock);
+	if (ledger_delete(&u->ledger.folders[f->line], &names) < 0 ||
+	    user_commit(u) < 0)
+		log_trace(LOG_VIEW, "%s: to be written later", f->dir);
+	(void)pthread_mutex_unlock(&u->lock);
+	free(names.dir);
+	free(names.legacy);
+	free(names.trash);
+}
+
+/* ---- deleting ------------------------------------------------------------ */
+
+static int put_dir_away(struct user *u, struct folder *f, const char *name,
+			remove_dir_fn *away, void *arg)
+{
+	char folder[400];
+	int ret = away ? away(arg) : trash_put_dir(u, f->dir, name);
+
+	if (ret == 0)
+		return 0;
+	folder_log_name(f, folder, sizeof(folder));
+	if (away) {
+		log_warn("%s: its mailbox was deleted, but its directory "
+			 "cannot be moved (%s); it goes into the trash",
+			 folder, strerrordesc_np(-ret));
+		ret = trash_put_dir(u, f->dir, name);
+	}
+	return ret;
+}
+
+static void note_deleted(struct user *u, struct folder *f, const char *name)
+{
+	char folder[400], legacy[PATH_MAX];
+
+	say_deleted(u, f);
+	user_drop(u, f);
+	if (index_folder_drop(u->fs->index, folder_id(f).number) < 0)
+		log_trace(LOG_VIEW, "folder %u: rows stay",
+			  folder_id(f).number);
+	folder_log_name(f, folder, sizeof(folder));
+	log_info("%s: was deleted; its mailbox %s is in the trash as %s",
+		 folder,
+		 text_escape(f->legacy, strlen(f->legacy), legacy,
+			     sizeof(legacy)),
+		 name);
+}
+
+/* @box: NULL when there is no mailbox any more. */
+static int remove_locked(struct user *u, struct folder *f, struct mbxmove *box,
+			 remove_dir_fn *away, void *arg)
+{
+	AUTO_FD int trash = trash_open(u);
+	char name[NAME_MAX + 1];
+	int ret;
+
+	if (trash < 0)
+		return trash;
+	trash_name(folder_id(f).number, f->legacy, name);
+	ret = say_deleting(u, f, name);
+	if (ret < 0)
+		return ret;
+	ret = box ? mbxmove_take(box, trash, name) : 0;
+	if (ret == 0) {
+		ret = put_dir_away(u, f, name, away, arg);
+		/* With the mailbox gone there is no way back. */
+		if (ret == 0 || box)
+			note_deleted(u, f, name);
+		if (ret == 0 || box)
+			return 0;
+	}
+	say_legacy(u, f);
+	return ret;
+}
+
+int remove_folder(struct user *u, struct folder *f, remove_dir_fn *away,
+		  void *arg)
+{
+	struct store *s = user_store(u, f->place);
+	struct mbxmove box;
+	int ret = s && f->place == LEDGER_PLACE_FOLDERS ? 0 : -EACCES;
+
+	if (ret < 0)
+		return ret;
+	ret = mbxmove_begin(s, f->legacy, &box);
+	if (ret == -ENOENT || ret == -ENOTDIR)
+		return remove_locked(u, f, NULL, away, arg);
+	if (ret < 0)
+		return ret == -EPERM ? -EACCES : ret;
+	ret = remove_locked(u, f, &box, away, arg);
+	mbxmove_end(&box);
+	return ret;
+}
+
+int remove_gone(struct user *u, struct folder *f)
+{
+	struct store *s = user_store(u, f->place);
+	struct mbxmove box;
+	int ret = s && f->place == LEDGER_PLACE_FOLDERS ? 0 : -EACCES;
+
+	if (ret < 0)
+		return ret;
+	ret = mbxmove_begin(s, f->legacy, &box);
+	if (ret == 0)
+		mbxmove_end(&box);
+	return ret == -ENOENT || ret == -ENOTDIR
+		? remove_locked(u, f, NULL, NULL, NULL)
+		: -EEXIST;
+}
+
+/* ---- after a crash ------------------------------------------------------- */
+
+static bool was_begun(const struct user *u, const char *name)
+{
+	char dir[NAME_MAX + 1];
+
+	return trash_has(u, name) ||
+		(text_path(dir, sizeof(dir), "%s.dir", name) == 0 &&
+		 trash_has(u, dir));
+}
+
+static int finish_one(struct user *u, struct ledger_folder *l)
+{
+	struct ledger_names names;
+	int ret;
+
+	if (move_is_file(u, l->legacy, l) || !was_begun(u, l->trash)) {
+		ret = move_is_file(u, l->legacy, l) ? trash_forget(u, l->trash)
+						    : 0;
+		if (ret < 0)
+			return ret;
+		free(l->trash);
+		l->trash = NULL;
+		l->phase = PHASE_LEGACY;
+		l->dirty = true;
+		return 0;
+	}
+	ret = trash_put_dir(u, l->dir, l->trash);
+	if (ret == 0)
+		ret = ledger_delete(l, &names);
+	if (ret < 0)
+		return ret;
+	free(names.dir);
+	free(names.legacy);
+	free(names.trash);
+	return 0;
+}
+
+int remove_finish(struct user *u)
+{
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < u->ledger.count; i++)
+		if (u->ledger.folders[i].phase == PHASE_DELETING)
+			ret = finish_one(u, &u->ledger.folders[i]);
+	return ret;
+}
