@@ -10,7 +10,10 @@ The language is that of tests/imap_script.py; besides
                             that were at the start, if it is not said)
     #: only dovecot WORD... keywords that no MBX holds in the end
 
-JANUSMAIL_SESSIONS=DIR writes the transcripts there.
+Then come random ones; JANUSMAIL_SEED=N makes the first of them from seed N, and
+JANUSMAIL_RANDOM=N makes so many. JANUSMAIL_SESSIONS=DIR writes scripts and
+transcripts there. JANUSMAIL_NATIVE=1 has a disk on both sides, which shows that
+Dovecot itself says the same twice.
 """
 
 import difflib
@@ -25,6 +28,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 import imap_boxes  # noqa: E402
 import imap_mbx  # noqa: E402
+import imap_random  # noqa: E402
 import imap_script  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -32,10 +36,18 @@ EXTRA = 'mail_save_crlf = yes\n' + os.environ.get('JANUSMAIL_DOVECOT', '')
 NATIVE_ONLY = os.environ.get('JANUSMAIL_NATIVE')
 
 
+SEED = int(os.environ.get('JANUSMAIL_SEED', 20261122))
+RANDOM = int(os.environ.get('JANUSMAIL_RANDOM', 4))
+STEPS = 150
+
+
 def scripts():
     for path in sorted(glob.glob(os.path.join(HERE, 'sessions', '*.imap'))):
         with open(path, encoding='utf-8') as f:
             yield os.path.basename(path)[:-5], f.read()
+    for seed in range(SEED, SEED + RANDOM):
+        yield f'random_{seed}', imap_random.session(
+            seed, imap_boxes.world(), STEPS)
 
 
 def said(text, what):
@@ -120,7 +132,7 @@ class Sessions(harness.SharedCase):
             lines = side.result()
             outputs.append(
                 imap_script.Normal(self.known).transcript(lines))
-        self.write(name, outputs)
+        self.write(name, outputs + [text.splitlines()])
         if outputs[0] != outputs[1]:
             self.fail('\n' + '\n'.join(list(difflib.unified_diff(
                 *outputs, 'disk', 'view', n=2, lineterm=''))[:60]))
@@ -133,7 +145,7 @@ class Sessions(harness.SharedCase):
     @staticmethod
     def write(name, outputs):
         where = os.environ.get('JANUSMAIL_SESSIONS')
-        for kind, lines in zip(('disk', 'view'), outputs):
+        for kind, lines in zip(('disk', 'view', 'imap'), outputs):
             if where:
                 with open(f'{where}/{name}.{kind}', 'w') as f:
                     f.write('\n'.join(lines) + '\n')
