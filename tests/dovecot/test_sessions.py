@@ -93,7 +93,7 @@ class Sessions(harness.SharedCase):
         harness.need_dovecot()
         cls.world = imap_boxes.world()
         cls.known = {b.uidvalidity for b in cls.world.values()}
-        cls.texts = dict(scripts())
+        cls.texts = {'popuser': '', **dict(scripts())}
         cls.ran = []
         for name in cls.texts:
             user = cls.user(name)
@@ -163,6 +163,26 @@ class Sessions(harness.SharedCase):
         imap_mbx.compare(self, self.shared, self.view, user,
                          list(self.world) if folders is None else folders,
                          said(text, 'only dovecot') or ())
+
+    def test_pop3(self):
+        outputs = []
+        for dovecot in (self.native, self.view):
+            pop = dovecot.pop3('popuser')
+            out = [pop.stat(), pop.list(), pop.uidl()]
+            for n in range(1, 10):
+                out += [pop.retr(n), pop.top(n, 3)]
+            out += [pop.dele(2), pop.dele(8), pop.rset(), pop.dele(1),
+                    pop.dele(6), pop.dele(9), pop.stat(), pop.quit()]
+            pop = dovecot.pop3('popuser')
+            out += [pop.stat(), pop.list(), pop.uidl(), pop.retr(6),
+                    pop.quit()]
+            outputs.append(out)
+        for disk, view in zip(*outputs):
+            self.assertEqual(disk, view)
+        self.ran.append('popuser')
+        self.same_facts('popuser')
+        if not NATIVE_ONLY:
+            self.same_in_mbx('popuser')
 
     def test_zz_after_a_restart_without_indexes(self):
         """Dovecot's and our indexes are thrown away on both sides; what is
