@@ -395,10 +395,33 @@ int io_rename(int from_dir, const char *from, int to_dir, const char *to,
 	return renameat2(from_dir, from, to_dir, to, flags) == 0 ? 0 : -errno;
 }
 
+int io_rename_new(int from_dir, const char *from, int to_dir, const char *to)
+{
+	int ret = io_rename(from_dir, from, to_dir, to, RENAME_NOREPLACE);
+	struct stat st;
+
+	if (ret != -EINVAL)
+		return ret;
+	if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return -EEXIST;
+	return io_rename(from_dir, from, to_dir, to, 0);
+}
+
 int io_link(int from_dir, const char *from, int to_dir, const char *to)
 {
 	io_step("link");
 	return linkat(from_dir, from, to_dir, to, 0) == 0 ? 0 : -errno;
+}
+
+int io_link_fd(int fd, int to_dir, const char *to)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	io_step("link fd");
+	return linkat(AT_FDCWD, path, to_dir, to, AT_SYMLINK_FOLLOW) == 0
+		? 0
+		: -errno;
 }
 
 int io_unlink(int dirfd, const char *name, int flags)

@@ -72,6 +72,13 @@ MUST_CHECK int io_rename(int from_dir, const char *from, int to_dir,
 			 const char *to, unsigned flags);
 MUST_CHECK int io_link(int from_dir, const char *from, int to_dir,
 		       const char *to);
+/** io_rename_new - rename, never over another file. Where the filesystem
+ * cannot promise that, somebody who makes the name at this very moment is not
+ * kept out. Return: 0; -EEXIST; -errno */
+MUST_CHECK int io_rename_new(int from_dir, const char *from, int to_dir,
+			     const char *to);
+/** io_link_fd - one more name for the file @fd, which may be O_PATH */
+MUST_CHECK int io_link_fd(int fd, int to_dir, const char *to);
 MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
 /** io_pwrite - all @len octets at @off, one step however many writes it takes
  * Return: 0; -errno, and some of them may have been written. */

@@ -25,15 +25,6 @@ void attr_message(struct stat *st, const struct user *u, uint64_t ino,
 	};
 }
 
-void attr_adjust(struct stat *st, const struct node *n)
-{
-	enum node_kind kind = n->kind;
-
-	if (n->folder &&
-	    (kind == NODE_CUR || kind == NODE_NEW || kind == NODE_TMP))
-		st->st_mode = S_IFDIR | 0500;
-}
-
 int attr_users(struct stat *st, const struct fs *fs)
 {
 	if (fstat(fs->store_fd, st) < 0)

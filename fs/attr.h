@@ -17,9 +17,6 @@ struct user;
  * @ino: its number (index_ino) */
 void attr_message(struct stat *st, const struct user *u, uint64_t ino,
 		  const struct msg *m);
-/** attr_adjust - what differs from the real directory: cur/, new/ and tmp/ of
- * a legacy folder are 0500, so that Dovecot opens the folder read-only */
-void attr_adjust(struct stat *st, const struct node *n);
 /** attr_users - the root of a multi-user mount. Return: 0; -errno */
 MUST_CHECK int attr_users(struct stat *st, const struct fs *fs);
 /** attr_fd_path - "/proc/self/fd/N", to open an O_PATH descriptor again;

@@ -5,10 +5,17 @@
  * store from the first minute, with the names that their agents chose. This is
  * the table of them by base name, read from the directories when first needed
  * and kept in step with what the view does. When a directory has another time
- * than the one we gave it, somebody else was there, and it is read again.
+ * than the one we gave it, somebody else was there, and it is read again. Names
+ * with a leading dot are no messages, nor are directories.
+ *
+ * Where several files have one base name, the table has one of them. That is
+ * somebody else's doing; it is logged, and all of them show.
  *
  * Threads: files_lock() to files_unlock(); held for moments only, and over
- * reading the directories. Lock order: sync_lock -> files -> index.
+ * reading the directories. Two folders: the one with the lower address first.
+ * Lock order: sync_lock -> files -> index.
+ *
+ * What changes a file acts as whom the thread is (identity.h).
  */
 #pragma once
 
@@ -25,7 +32,8 @@ struct file {
 	bool held; /* files_hold() */
 };
 
-/** files_lock - Return: 0, and files_unlock() is due; -errno */
+/** files_lock - Return: 0, and files_unlock() is due; -EIO when one of the
+ * directories is not there; -errno */
 MUST_CHECK int files_lock(struct folder *f);
 void files_unlock(struct folder *f);
 /** files_free - the folder's table; nobody uses it any more */
@@ -53,6 +61,27 @@ MUST_CHECK int files_unlink(struct folder *f, bool in_new, const char *name);
  * Return: 0; -EEXIST when a file has that base name; -errno */
 MUST_CHECK int files_take_in(struct folder *f, int from_dir, const char *from,
 			     bool to_new, const char *to);
+/** files_take_out - with the lock: the other way, never over another file */
+MUST_CHECK int files_take_out(struct folder *f, bool in_new, const char *name,
+			      int to_dir, const char *to);
+/** files_hand_over - with both folders' locks: rename a file of one into the
+ * other; as files_take_in() */
+MUST_CHECK int files_hand_over(struct folder *f, bool from_new,
+			       const char *from, struct folder *g, bool to_new,
+			       const char *to);
+/** files_link_in - with the lock: one more name, in cur/ or new/, for the file
+ * @fd; as files_take_in() */
+MUST_CHECK int files_link_in(struct folder *f, int fd, bool to_new,
+			     const char *to);
+/** files_made - with the lock: a file was made in cur/ or new/, or another
+ * name there changed; moves the directory's time on */
+void files_made(struct folder *f, bool in_new, const char *name);
+
+/**
+ * files_bumped - the time of cur/ or new/ was moved from @was to @is, in ns,
+ * and nothing else was done: what the table has stays good. Takes no lock.
+ */
+void files_bumped(const struct folder *f, bool in_new, int64_t was, int64_t is);
 
 /**
  * files_hold - with the lock: nobody may rename or remove this one

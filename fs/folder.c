@@ -12,6 +12,7 @@
 #include "compat/io.h"
 #include "compat/mbxlock.h"
 #include "compat/text.h"
+#include "fs/files.h"
 #include "fs/folder_internal.h"
 #include "fs/seed.h"
 #include "fs/user.h"
@@ -120,6 +121,7 @@ static void folder_free(struct folder *f)
 {
 	folder_let_go(f->box);
 	folder_mail_free(f);
+	files_free(f);
 	(void)pthread_mutex_destroy(&f->sync_lock);
 	(void)pthread_rwlock_destroy(&f->lock);
 	free(f->dir);
@@ -192,28 +194,36 @@ int folder_open_dir(const struct folder *f, const char *sub)
  * inequality, and scans a directory with a future time again and again. The
  * time is that of the real directory, so it outlives the daemon.
  */
-static int bump_open(int fd)
+static int bump_open(const struct folder *f, bool in_new, int fd)
 {
+	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 	struct timespec now;
 	struct stat st;
-	int64_t ns;
+	int64_t was, ns;
+	int ret;
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
+	(void)pthread_mutex_lock(&turn);
+	ret = fstat(fd, &st) < 0 ? -errno : 0;
+	was = ret == 0 ? io_ns(&st.st_mtim) : 0;
 	do {
 		(void)clock_gettime(CLOCK_REALTIME, &now);
 		ns = io_ns(&now);
-	} while (ns == io_ns(&st.st_mtim));
-	if (ns < io_ns(&st.st_mtim))
-		ns = io_ns(&st.st_mtim) + 1; /* the clock was set back */
-	return io_set_mtime(fd, ns);
+	} while (ns == was);
+	if (ns < was)
+		ns = was + 1; /* the clock was set back */
+	if (ret == 0)
+		ret = io_set_mtime(fd, ns);
+	if (ret == 0)
+		files_bumped(f, in_new, was, ns);
+	(void)pthread_mutex_unlock(&turn);
+	return ret;
 }
 
 int folder_bump(const struct folder *f, const char *sub)
 {
 	AUTO_FD int fd = folder_open_dir(f, sub);
 
-	return fd < 0 ? fd : bump_open(fd);
+	return fd < 0 ? fd : bump_open(f, sub[0] == 'n', fd);
 }
 
 int folder_bump_soon(struct folder *f, bool in_new)
@@ -222,7 +232,7 @@ int folder_bump_soon(struct folder *f, bool in_new)
 
 	if (*fd < 0)
 		*fd = folder_open_dir(f, in_new ? "new" : "cur");
-	return *fd < 0 ? *fd : bump_open(*fd);
+	return *fd < 0 ? *fd : bump_open(f, in_new, *fd);
 }
 
 void folder_bump_done(struct folder *f)

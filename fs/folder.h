@@ -29,6 +29,7 @@
 #include "compat/store.h"
 #include "fs/fs.h"
 
+struct files;
 struct user;
 
 enum folder_state {
@@ -132,6 +133,7 @@ struct folder {
 	_Atomic int64_t used_ms;
 	struct folder_lease lease;
 	struct folder_settle settle;
+	struct files *_Atomic files; /* files.h; NULL: not asked for yet */
 	struct folder *next; /* in the table by number */
 };
 

@@ -11,7 +11,9 @@
 
 #include "compat/basename.h"
 #include "compat/io.h"
+#include "fs/files.h"
 #include "fs/folder.h"
+#include "fs/mail.h"
 #include "fs/user.h"
 #include "fs/view.h"
 #include "index/sync.h"
@@ -62,24 +64,84 @@ static int add(struct listing *l, const char *name, uint64_t ino, mode_t type)
 	return 0;
 }
 
-/* ---- real directories ---------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------ */
 
-/* A message file of the new store whose MBX message is shown already. */
-static bool is_shown(struct folder *f, const char *name)
-{
-	size_t len = info_split(name, strlen(name));
-	char base[BASENAME_MAX + 1];
+/* Of a folder whose messages are the union of the MBX and real files. */
+struct gather {
+	struct listing *listing;
+	struct folder *f;
 	struct folder_id id;
-	struct msg m;
+	bool in_new;
+	uint32_t *made_up; /* UIDs of those that show under names of ours, in */
+	size_t count, room; /* cur/ or new/; ascending */
+};
 
-	if (!f || len > BASENAME_MAX)
-		return false;
-	memcpy(base, name, len);
-	base[len] = '\0';
-	id = folder_id(f);
-	return index_by_name(f->fs->index, id.number, id.uidvalidity, base,
-			     &m) == 0;
+static int remember(struct gather *g, uint32_t uid)
+{
+	if (room_for(&g->made_up, &g->room, g->count + 1, sizeof(*g->made_up)) <
+	    0)
+		return -ENOMEM;
+	g->made_up[g->count++] = uid;
+	return 0;
 }
+
+static int add_message(const struct msg *m, const char *name, void *arg)
+{
+	struct gather *g = arg;
+	char file[FOLDER_FILE_MAX + 1];
+	int ret = 0;
+
+	if (m->uid > g->id.shown)
+		return 0;
+	if (!name)
+		ret = remember(g, m->uid);
+	if (ret < 0 || sync_in_new(m) != g->in_new ||
+	    (name && files_find(g->f, name)))
+		return ret;
+	folder_file_name(g->f, &g->id, m, name, file);
+	/* UW gave flags to one whose name had just room for itself. */
+	if (strlen(file) > NAME_MAX)
+		return 0;
+	return add(g->listing, file, index_ino(g->id.number, m->uid), S_IFREG);
+}
+
+static int add_messages(struct gather *g)
+{
+	struct listing *l = g->listing;
+	size_t count = l->count, text_len = l->text_len;
+	int ret;
+
+	do {
+		l->count = count;
+		l->text_len = text_len;
+		g->count = 0;
+		g->id = folder_id(g->f);
+		ret = index_each(g->f->fs->index, g->id.number, add_message, g);
+		/* Meanwhile UW reset UIDVALIDITY: these are not its names. */
+	} while (ret == 0 && folder_id(g->f).number != g->id.number);
+	return ret;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* A file in the new store that is a copy of a message shown from the MBX. */
+static bool is_copy(const struct gather *g, const char *name)
+{
+	struct basename b;
+
+	return g && g->count > 0 &&
+		basename_parse(name, info_split(name, strlen(name)), &b) == 0 &&
+		b.folder == g->id.number &&
+		bsearch(&b.uid, g->made_up, g->count, sizeof(*g->made_up),
+			compare);
+}
+
+/* ---- real directories ---------------------------------------------------- */
 
 /* Dovecot takes an unknown type for a folder, so it must be known. */
 static mode_t type_of(int dirfd, const struct dirent *de)
@@ -93,8 +155,8 @@ static mode_t type_of(int dirfd, const struct dirent *de)
 	return st.st_mode & S_IFMT;
 }
 
-/* @f: whose messages lie there as well; NULL if there is none */
-static int add_real(struct fs *fs, struct node *dir, struct folder *f,
+/* @g: of the messages that lie there as well; NULL if there are none */
+static int add_real(struct fs *fs, struct node *dir, const struct gather *g,
 		    struct listing *l)
 {
 	int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -111,7 +173,7 @@ static int add_real(struct fs *fs, struct node *dir, struct folder *f,
 		if (ret < 0 || !de)
 			break;
 		if (view_is_hidden(fs, dir, de->d_name) ||
-		    is_shown(f, de->d_name))
+		    is_copy(g, de->d_name))
 			continue;
 		ret = add(l, de->d_name, de->d_ino, type_of(dir->fd, de));
 	}
@@ -119,41 +181,25 @@ static int add_real(struct fs *fs, struct node *dir, struct folder *f,
 	return ret;
 }
 
-/* ---- messages ------------------------------------------------------------ */
-
-struct gather {
-	struct listing *listing;
-	struct folder *folder;
-	struct folder_id id;
-	bool in_new;
-};
-
-static int add_message(const struct msg *m, const char *name, void *arg)
+/*
+ * Rows and files under one lock: while a message goes from one to the other, or
+ * a file changes its name, the listing must have it once.
+ */
+static int add_union(struct fs *fs, struct node *dir, struct folder *f,
+		     struct listing *l)
 {
-	const struct gather *g = arg;
-	char file[FOLDER_FILE_MAX + 1];
-
-	if (sync_in_new(m) != g->in_new || m->uid > g->id.shown)
-		return 0;
-	folder_file_name(g->folder, &g->id, m, name, file);
-	return add(g->listing, file, index_ino(g->id.number, m->uid), S_IFREG);
-}
-
-static int add_messages(struct folder *f, bool in_new, struct listing *l)
-{
-	struct gather g = { .listing = l, .folder = f, .in_new = in_new };
-	size_t count = l->count, text_len = l->text_len;
-	int ret = folder_ready(f);
+	struct gather g = { .listing = l,
+			    .f = f,
+			    .in_new = dir->kind == NODE_NEW };
+	int ret = folder_ready(f) < 0 ? -EIO : files_lock(f);
 
 	if (ret < 0)
-		return -EIO;
-	do {
-		l->count = count;
-		l->text_len = text_len;
-		g.id = folder_id(f);
-		ret = index_each(f->fs->index, g.id.number, add_message, &g);
-		/* Meanwhile UW reset UIDVALIDITY: these are not its names. */
-	} while (ret == 0 && folder_id(f).number != g.id.number);
+		return ret;
+	ret = add_messages(&g);
+	if (ret == 0)
+		ret = add_real(fs, dir, &g, l);
+	files_unlock(f);
+	free(g.made_up);
 	return ret;
 }
 
@@ -197,21 +243,19 @@ static int add_users(struct fs *fs, struct listing *l)
 
 static int add_all(struct fs *fs, struct node *dir, struct listing *l)
 {
+	struct folder *mail = mail_dir(dir), *f = view_folder(dir);
 	enum node_kind kind = dir->kind;
-	struct folder *f = view_folder(dir);
 	int ret = 0;
 
+	if (mail)
+		return add_union(fs, dir, mail, l);
 	if (kind == NODE_USERS)
 		return add_users(fs, l);
 	if (kind == NODE_MAIL)
 		ret = user_refresh(dir->user);
 	if (kind == NODE_FOLDER && f)
 		ret = folder_shown(f);
-	if (kind != NODE_CUR && kind != NODE_NEW)
-		f = NULL;
-	if (ret == 0 && f)
-		ret = add_messages(f, kind == NODE_NEW, l);
-	return ret == 0 ? add_real(fs, dir, f, l) : ret;
+	return ret == 0 ? add_real(fs, dir, NULL, l) : ret;
 }
 
 int listing_new(struct fs *fs, struct node *dir, struct listing **out)

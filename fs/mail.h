@@ -7,7 +7,8 @@
  *	a real file		delivered, not mirrored yet (files.h)
  *	a real file, mirrored	the file is what shows; the MBX has its flags,
  *				and they change together (mirror.h)
- * Nothing is ever renamed over another message.
+ * Nothing is ever renamed over another message. Names with a leading dot are
+ * no messages, and files as anywhere.
  *
  * The kernel has checked that the caller may do it (default_permissions: the
  * directories are the user's alone); it is done as the user, so that his quota
@@ -29,9 +30,8 @@ struct folder *mail_dir(const struct node *n);
 
 /**
  * mail_rename - at least one of the two is a mail_dir()
- * To another folder a message of the MBX is copied, durably, and then expunged:
- * a crash can leave both, never none.
- * @flags: 0 or RENAME_NOREPLACE, which is meant anyhow
+ * Never over another file. To another folder a message of the MBX is copied,
+ * durably, and then expunged: a crash can leave both, never none.
  * Return: 0; -ENOENT; -EEXIST; -EACCES; -errno.
  */
 MUST_CHECK int mail_rename(struct fs *fs, struct node *from, const char *name,
@@ -43,8 +43,8 @@ MUST_CHECK int mail_unlink(struct fs *fs, struct node *dir, const char *name);
 
 /**
  * mail_copy - link() of message @ino of an MBX: a file of its own, as @name in
- * @to, with its octets and its date, durable
- * Return: 0; -EEXIST; -ENOSPC; -EDQUOT; -errno.
+ * @to, with its octets and its date, which are on the disk when this returns
+ * Return: 0; -EEXIST; -ENOENT when it was expunged; -ENOSPC; -EDQUOT; -errno.
  */
 MUST_CHECK int mail_copy(struct fs *fs, uint64_t ino, struct node *to,
 			 const char *name);
@@ -54,5 +54,8 @@ MUST_CHECK int mail_copy(struct fs *fs, uint64_t ino, struct node *to,
 MUST_CHECK int mail_link(struct fs *fs, int fd, struct node *to,
 			 const char *name);
 
+/** mail_may_make - whether a file may be made in a mail_dir(). Return: 0;
+ * -EEXIST when a message has its base name; -errno */
+MUST_CHECK int mail_may_make(struct node *dir, const char *name);
 /** mail_made - a file was made in a mail_dir() as it is made anywhere */
 void mail_made(struct node *dir, const char *name);

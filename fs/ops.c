@@ -12,6 +12,7 @@
 #include "compat/identity.h"
 #include "compat/log.h"
 #include "fs/attr.h"
+#include "fs/mail.h"
 
 static_assert(sizeof(fuse_ino_t) == 8, "node numbers need 64 bits");
 
@@ -216,6 +217,10 @@ static void getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	reply_attr(req, ino);
 }
 
+#define SET_TIMES                                                              \
+	(FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | \
+	 FUSE_SET_ATTR_MTIME_NOW)
+
 static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
 {
 	char path[64];
@@ -248,8 +253,6 @@ static int set_times(int fd, const struct stat *st, int what)
 static int set_real(int fd, const struct stat *st, int what,
 		    const struct fuse_file_info *fi)
 {
-	const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW |
-		FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
 	char path[64];
 	int ret = 0;
 
@@ -267,7 +270,7 @@ static int set_real(int fd, const struct stat *st, int what,
 			: 0;
 	if (ret == 0 && (what & FUSE_SET_ATTR_SIZE))
 		ret = set_size(fd, st->st_size, fi);
-	if (ret == 0 && (what & times))
+	if (ret == 0 && (what & SET_TIMES))
 		ret = set_times(fd, st, what);
 	return ret;
 }
@@ -280,6 +283,29 @@ static int setattr_check(const struct node *n, int what)
 	if (n->kind == NODE_USERS)
 		return -EPERM;
 	return view_may_change(n, NULL);
+}
+
+/*
+ * A message of an MBX is what it is: setting what it has already succeeds, so
+ * does a time of access, which nobody keeps; the date does not change.
+ */
+static int set_message(struct fs *fs, uint64_t ino, const struct stat *st,
+		       int what)
+{
+	struct view_entry e;
+	int ret = what == 0 ? 0 : view_stat(fs, ino, &e);
+
+	if (ret < 0 || what == 0)
+		return ret;
+	if (((what & FUSE_SET_ATTR_MODE) &&
+	     (st->st_mode & 07777) != (e.st.st_mode & 07777)) ||
+	    ((what & FUSE_SET_ATTR_UID) && st->st_uid != e.st.st_uid) ||
+	    ((what & FUSE_SET_ATTR_GID) && st->st_gid != e.st.st_gid) ||
+	    ((what & FUSE_SET_ATTR_SIZE) && st->st_size != e.st.st_size) ||
+	    ((what & FUSE_SET_ATTR_MTIME) && st->st_mtime != e.st.st_mtime) ||
+	    (what & FUSE_SET_ATTR_MTIME_NOW))
+		return -EACCES;
+	return 0;
 }
 
 /* The owner gives a file to one of his groups. */
@@ -303,14 +329,21 @@ static void setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int what,
 	struct node *n;
 	int fd, ret;
 
-	if (view_is_message(ino) && what == 0) {
-		reply_attr(req, ino);
+	if (view_is_message(ino)) {
+		ret = set_message(ops_fs(req), ino, st, what);
+		if (ret < 0)
+			ops_error(req, ret);
+		else
+			reply_attr(req, ino);
 		return;
 	}
 	n = ops_node(req, ino);
 	if (!n)
 		return;
 	ret = setattr_check(n, what);
+	/* Those of cur/ and new/ are how Dovecot sees changes. */
+	if (mail_dir(n))
+		what &= ~SET_TIMES;
 	if (ret == 0 && what != 0) {
 		fd = ops_pin(req, n);
 		ret = fd < 0 ? fd : set_as_caller(req, fd, st, what, fi);

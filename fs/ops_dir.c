@@ -69,7 +69,11 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!n)
 		return;
 	h = calloc(1, sizeof(*h));
-	ret = h ? listing_new(ops_fs(req), n, &h->listing) : -ENOMEM;
+	ret = h ? 0 : -ENOMEM;
+	/* Else it is opened for fsync(), as after each delivery, and most
+	 * likely not read. */
+	if (h && (fi->flags & O_DIRECTORY))
+		ret = listing_new(ops_fs(req), n, &h->listing);
 	if (h && ops_again(req, ret))
 		ret = listing_new(ops_fs(req), n, &h->listing);
 	log_trace(LOG_FUSE, "opendir %ju: %d", (uintmax_t)ino, ret);
@@ -87,15 +91,13 @@ void ops_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 /* rewinddir() has to show what is there now. */
 static int rewind_to(struct fs *fs, struct node *n, struct handle *h, off_t off)
 {
+	bool first = !h->started;
 	struct listing *fresh;
 	int ret;
 
-	if (off != 0)
+	h->started = true;
+	if (h->listing && (off != 0 || first))
 		return 0;
-	if (!h->started) {
-		h->started = true;
-		return 0;
-	}
 	ret = listing_new(fs, n, &fresh);
 	if (ret < 0)
 		return ret;

@@ -9,6 +9,7 @@
 #include "compat/log.h"
 #include "fs/attr.h"
 #include "fs/folder.h"
+#include "fs/mail.h"
 
 /* The kernel keeps O_APPEND's promise itself (it knows the size), and libfuse
  * writes at offsets. */
@@ -53,6 +54,8 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	ret = view_may_change(n, name);
 	if (ret == 0 && view_is_hidden(ops_fs(req), n, name))
 		ret = -EACCES;
+	if (ret == 0 && mail_dir(n))
+		ret = mail_may_make(n, name);
 	if (ret < 0) {
 		ops_error(req, ret);
 		return;
@@ -61,6 +64,8 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (ops_again(req, ret))
 		ret = create_as_caller(req, n, name, mode, fi);
 	fd = ret < 0 ? -1 : ret;
+	if (ret >= 0 && mail_dir(n))
+		mail_made(n, name);
 	if (ret >= 0)
 		ret = view_enter(ops_fs(req), n, name, fd, &e);
 	if (ops_again(req, ret))

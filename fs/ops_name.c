@@ -12,6 +12,7 @@
 #include "compat/log.h"
 #include "fs/attr.h"
 #include "fs/folders.h"
+#include "fs/mail.h"
 
 /* A directory in which @name may be changed; else NULL, and answered. */
 static struct node *changeable(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -99,11 +100,15 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_error(req, -EPERM);
 		return;
 	}
-	ret = ops_as_caller(req, n->fd, &was);
+	ret = mail_dir(n) ? mail_may_make(n, name) : 0;
+	if (ret == 0)
+		ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = mknodat(n->fd, name, mode, rdev) < 0 ? -errno : 0;
 		identity_leave(was);
 	}
+	if (ret == 0 && mail_dir(n))
+		mail_made(n, name);
 	if (ret < 0)
 		ops_error(req, ret);
 	else
@@ -119,7 +124,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 
 	if (!n)
 		return;
-	ret = ops_as_caller(req, n->fd, &was);
+	ret = mail_dir(n) ? -EACCES : ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
 		ret = symlinkat(target, n->fd, name) < 0 ? -errno : 0;
 		identity_leave(was);
@@ -151,20 +156,31 @@ void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 	(void)fuse_reply_readlink(req, target);
 }
 
+static int remove_real(fuse_req_t req, const struct node *n, const char *name,
+		       int flags)
+{
+	struct identity was;
+	int ret = ops_as_caller(req, n->fd, &was);
+
+	if (ret < 0)
+		return ret;
+	ret = io_unlink(n->fd, name, flags);
+	identity_leave(was);
+	return ret;
+}
+
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 			int flags)
 {
 	struct node *n = changeable(req, parent, name);
-	struct identity was;
 	int ret;
 
 	if (!n)
 		return;
-	ret = ops_as_caller(req, n->fd, &was);
-	if (ret == 0) {
-		ret = io_unlink(n->fd, name, flags);
-		identity_leave(was);
-	}
+	if (mail_dir(n) && flags == 0)
+		ret = mail_unlink(ops_fs(req), n, name);
+	else
+		ret = remove_real(req, n, name, flags);
 	log_trace(LOG_FUSE, "unlink %ju %s: %d", (uintmax_t)parent, name, ret);
 	ops_error(req, ret);
 }
@@ -197,6 +213,23 @@ static bool needs_groups(int ret, int *owned)
 	return again;
 }
 
+static int rename_real(fuse_req_t req, const struct node *from,
+		       const char *name, const struct node *to,
+		       const char *to_name, unsigned flags)
+{
+	struct identity was;
+	int owned = from->fd, ret;
+
+	do {
+		ret = ops_as_caller(req, owned, &was);
+		if (ret < 0)
+			break;
+		ret = io_rename(from->fd, name, to->fd, to_name, flags);
+		identity_leave(was);
+	} while (needs_groups(ret, &owned));
+	return ret;
+}
+
 /* Whether it was the directory of a legacy folder, and is answered. */
 static bool renamed_folder(fuse_req_t req, struct node *from, const char *name,
 			   fuse_ino_t to_parent, const char *to_name)
@@ -219,8 +252,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
 	struct node *from = ops_node(req, parent), *to;
-	struct identity was;
-	int owned, ret;
+	int ret;
 
 	if (!from || renamed_folder(req, from, name, to_parent, to_name))
 		return;
@@ -228,18 +260,14 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	to = from ? changeable_with_room(req, to_parent, to_name) : NULL;
 	if (!to)
 		return;
-	owned = from->fd;
 	if (flags & ~(unsigned)RENAME_NOREPLACE) {
 		ops_error(req, -EINVAL);
 		return;
 	}
-	do {
-		ret = ops_as_caller(req, owned, &was);
-		if (ret < 0)
-			break;
-		ret = io_rename(from->fd, name, to->fd, to_name, flags);
-		identity_leave(was);
-	} while (needs_groups(ret, &owned));
+	if (mail_dir(from) || mail_dir(to))
+		ret = mail_rename(ops_fs(req), from, name, to, to_name);
+	else
+		ret = rename_real(req, from, name, to, to_name, flags);
 	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
 	ops_error(req, ret);
 }
@@ -266,26 +294,40 @@ static int link_as_caller(fuse_req_t req, int fd, const struct node *to,
 	return ret;
 }
 
+static int link_node(fuse_req_t req, struct node *n, struct node *to,
+		     const char *to_name)
+{
+	int fd = ops_pin(req, n), ret;
+
+	if (fd < 0)
+		return fd;
+	if (mail_dir(to) && to_name[0] != '.')
+		ret = mail_link(ops_fs(req), fd, to, to_name);
+	else
+		ret = link_as_caller(req, fd, to, to_name);
+	if (ret == 0 && mail_dir(to) && to_name[0] == '.')
+		mail_made(to, to_name);
+	ops_unpin(req, n, fd);
+	return ret;
+}
+
 void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t to_parent,
 	      const char *to_name)
 {
 	struct node *to = changeable(req, to_parent, to_name);
 	struct node *n;
-	int fd, ret;
+	int ret;
 
 	if (!to)
 		return;
-	/* Dovecot copies the octets when a link cannot be had. */
 	if (view_is_message(ino)) {
-		ops_error(req, -EXDEV);
-		return;
+		ret = mail_copy(ops_fs(req), ino, to, to_name);
+	} else {
+		n = ops_node(req, ino);
+		if (!n)
+			return;
+		ret = link_node(req, n, to, to_name);
 	}
-	n = ops_node(req, ino);
-	if (!n)
-		return;
-	fd = ops_pin(req, n);
-	ret = fd < 0 ? fd : link_as_caller(req, fd, to, to_name);
-	ops_unpin(req, n, fd);
 	log_trace(LOG_FUSE, "link to %s: %d", to_name, ret);
 	if (ret < 0)
 		ops_error(req, ret);

@@ -2,14 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "compat/io.h"
+#include "compat/basename.h"
 #include "compat/log.h"
 #include "fs/attr.h"
+#include "fs/change.h"
+#include "fs/files.h"
 #include "fs/folder.h"
+#include "fs/mail.h"
 #include "fs/user.h"
 
 bool view_is_message(uint64_t ino)
@@ -82,21 +87,12 @@ static struct node_role role_in(const struct node *parent, const char *name,
 	return role;
 }
 
-/* The folder whose messages lie in this directory; NULL if there is none. */
-static struct folder *messages_of(const struct node *n)
-{
-	enum node_kind kind = n->kind;
-
-	return kind == NODE_CUR || kind == NODE_NEW ? view_folder(n) : NULL;
-}
-
 static void fill(struct view_entry *out, const struct stat *st,
 		 const struct node *n)
 {
 	*out = (struct view_entry){ .st = *st,
-				    .watched = messages_of(n),
+				    .watched = mail_dir(n) != NULL,
 				    .fleeting = n->kind == NODE_CONTROL };
-	attr_adjust(&out->st, n);
 }
 
 /* Becomes a node with one lookup more; @fd is used up. */
@@ -172,25 +168,48 @@ static int lookup_real(struct fs *fs, struct node *parent, const char *name,
 	return fd < 0 ? -errno : enter(fs, parent, name, fd, out);
 }
 
-static int lookup_message(struct fs *fs, struct node *parent, struct folder *f,
-			  const char *name, struct view_entry *out)
+/* ---- messages of an MBX -------------------------------------------------- */
+
+enum view_row view_row(struct folder *f, const char *name, struct msg *out)
 {
-	bool in_new = parent->kind == NODE_NEW;
+	struct folder_id id = folder_id(f);
+	size_t len = info_split(name, strlen(name));
+	char base[NAME_MAX + 1];
+	struct basename b;
+
+	if (len > NAME_MAX)
+		return VIEW_NO_ROW;
+	memcpy(base, name, len);
+	base[len] = '\0';
+	if (index_by_name(f->fs->index, id.number, id.uidvalidity, base, out) <
+	    0)
+		return VIEW_NO_ROW;
+	return basename_parse(base, len, &b) == 0 && b.folder == id.number &&
+			b.uid == out->uid
+		? VIEW_MADE_UP
+		: VIEW_OWN_NAME;
+}
+
+static bool is_our_form(struct folder *f, const char *name)
+{
+	struct basename b;
+
+	return basename_parse(name, info_split(name, strlen(name)), &b) == 0 &&
+		b.folder == folder_id(f).number;
+}
+
+static int lookup_row(struct folder *f, bool in_new, const char *name,
+		      struct view_entry *out)
+{
 	uint32_t number;
 	struct msg m;
 	int ret;
 
-	/* What is known stays reachable while the MBX is locked. */
-	if (folder_ready(f) < 0)
-		log_trace(LOG_VIEW, "folder %u: not up to date",
-			  folder_id(f).number);
 	do {
 		number = folder_id(f).number;
 		ret = folder_by_name(f, in_new, name, &m);
 		/* Else UW reset UIDVALIDITY between the two. */
 	} while (number != folder_id(f).number);
-	if (ret == -ENOENT)
-		return lookup_real(fs, parent, name, out);
 	if (ret < 0)
 		return ret;
 	*out = (struct view_entry){ .message = true };
@@ -198,10 +217,60 @@ static int lookup_message(struct fs *fs, struct node *parent, struct folder *f,
 	return 0;
 }
 
+/* What is known stays reachable while the MBX is locked. */
+static void look_at(struct folder *f)
+{
+	if (folder_ready(f) < 0)
+		log_trace(LOG_VIEW, "folder %u: not up to date",
+			  folder_id(f).number);
+}
+
+/* Only where no file has that base name: the file is what shows. */
+static int lookup_named(struct folder *f, bool in_new, const char *name,
+			struct view_entry *out)
+{
+	bool is_file;
+	struct msg m;
+	int ret;
+
+	if (!atomic_load(&f->seeded))
+		look_at(f);
+	if (view_row(f, name, &m) != VIEW_OWN_NAME)
+		return -ENOENT;
+	ret = files_lock(f);
+	if (ret < 0)
+		return ret;
+	is_file = files_find(f, name) != NULL;
+	files_unlock(f);
+	return is_file ? -ENOENT : lookup_row(f, in_new, name, out);
+}
+
+/*
+ * A name that is not of our making is asked of the directory, not of the MBX:
+ * those who deliver, and look whether their name is free, do not wait for UW.
+ */
+static int lookup_message(struct fs *fs, struct node *parent, struct folder *f,
+			  const char *name, struct view_entry *out)
+{
+	bool in_new = parent->kind == NODE_NEW;
+	struct msg m;
+	int ret;
+
+	if (is_our_form(f, name)) {
+		look_at(f);
+		if (view_row(f, name, &m) == VIEW_MADE_UP)
+			return lookup_row(f, in_new, name, out);
+	}
+	ret = lookup_real(fs, parent, name, out);
+	if (ret != -ENOENT || name[0] == '.')
+		return ret;
+	return lookup_named(f, in_new, name, out);
+}
+
 int view_lookup(struct fs *fs, struct node *parent, const char *name,
 		struct view_entry *out)
 {
-	struct folder *f = messages_of(parent);
+	struct folder *f = mail_dir(parent);
 	int ret;
 
 	if (parent->kind == NODE_USERS)
@@ -227,18 +296,29 @@ int view_lookup(struct fs *fs, struct node *parent, const char *name,
 	return ret;
 }
 
+int view_message(struct fs *fs, uint64_t ino, struct folder **f_out,
+		 struct msg *out)
+{
+	uint32_t number, uid;
+	int ret = index_ino_split(ino, &number, &uid);
+
+	*f_out = ret == 0 ? folder_by_number(number) : NULL;
+	if (!*f_out)
+		return -ESTALE;
+	ret = index_by_uid(fs->index, number, uid, out);
+	if (ret == -ENOENT)
+		ret = change_buried(*f_out, uid, out);
+	return ret == -ENOENT ? -ESTALE : ret;
+}
+
 static int stat_message(struct fs *fs, uint64_t ino, struct view_entry *out)
 {
 	struct folder *f;
-	uint32_t number;
 	struct msg m;
-	int ret = index_by_ino(fs->index, ino, &number, &m);
+	int ret = view_message(fs, ino, &f, &m);
 
 	if (ret < 0)
-		return ret == -ENOENT ? -ESTALE : ret;
-	f = folder_by_number(number);
-	if (!f)
-		return -ESTALE;
+		return ret;
 	*out = (struct view_entry){ .message = true };
 	attr_message(&out->st, f->user, ino, &m);
 	return 0;
@@ -261,7 +341,7 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 		return attr_users(&out->st, fs);
 	}
 	/* Whatever is wrong is logged, and said again at opendir. */
-	f = messages_of(n);
+	f = mail_dir(n);
 	if (f && folder_ready(f) < 0)
 		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
 	fd = node_pin(fs->nodes, n);
@@ -293,9 +373,5 @@ int view_may_change(const struct node *parent, const char *name)
 {
 	if (parent->kind == NODE_USERS)
 		return -EPERM;
-	if (view_folder(parent) &&
-	    (parent->kind == NODE_CUR || parent->kind == NODE_NEW ||
-	     parent->kind == NODE_TMP))
-		return -EACCES;
 	return name && is_fixed(parent, name) ? -EACCES : 0;
 }

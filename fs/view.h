@@ -13,8 +13,11 @@
 #include <sys/stat.h>
 
 #include "compat/base.h"
+#include "compat/msg.h"
 #include "fs/fs.h"
 #include "fs/node.h"
+
+struct folder;
 
 /* One thing found in the tree. */
 struct view_entry {
@@ -43,6 +46,20 @@ MUST_CHECK int view_enter(struct fs *fs, struct node *parent, const char *name,
  * Return: 0; -ESTALE when there is no such message any more; -errno.
  */
 MUST_CHECK int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out);
+
+/** view_message - the message of an MBX with that number, for a while also
+ * one that was expunged: somebody may have it open
+ * Return: 0; -ESTALE when there is none any more; -errno */
+MUST_CHECK int view_message(struct fs *fs, uint64_t ino, struct folder **f_out,
+			    struct msg *out);
+
+enum view_row {
+	VIEW_NO_ROW,
+	VIEW_MADE_UP,  /* shows under a name that we made up */
+	VIEW_OWN_NAME, /* is the copy of a file: shows where that is gone */
+};
+/** view_row - the message of an MBX with the base name that @name has */
+enum view_row view_row(struct folder *f, const char *name, struct msg *out);
 
 /** view_is_message - whether a number is that of an MBX message */
 bool view_is_message(uint64_t ino);

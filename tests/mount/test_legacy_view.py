@@ -98,7 +98,7 @@ class LegacyView(harness.SharedCase):
         for sub in ('cur', 'new', 'tmp'):
             for top in (self.folder, self.view):
                 st = os.stat(f'{top}/{sub}')
-                self.assertEqual(stat.S_IMODE(st.st_mode), 0o500)
+                self.assertEqual(stat.S_IMODE(st.st_mode), 0o700)
                 self.assertEqual((st.st_uid, st.st_gid), (5001, 5001))
                 self.assertLessEqual(st.st_mtime, time.time())
         st = os.stat(self.message())
@@ -118,37 +118,38 @@ class LegacyView(harness.SharedCase):
         self.assertEqual(len(os.listdir(f'{top}/cur')), 4)
 
     def refusals(self):
-        """Everything that would change a legacy folder."""
+        """What cannot be done to a message of an MBX and its folder."""
         msg, cur = self.message(), f'{self.folder}/cur'
-        base = os.path.basename(msg)
-        for sub in ('cur', 'new', 'tmp'):
-            expect_refusal('create', open_create, f'{self.folder}/{sub}/x')
+        for sub in ('cur', 'new'):
             expect_refusal('mkdir', os.mkdir, f'{self.folder}/{sub}/d')
             expect_refusal('rmdir', os.rmdir, f'{self.folder}/{sub}')
+        expect_refusal('rmdir', os.rmdir, f'{self.folder}/tmp')
         expect_refusal('write', open_write, msg)
         expect_refusal('truncate', os.truncate, msg, 0)
-        expect_refusal('unlink', os.unlink, msg)
-        expect_refusal('flag', os.rename, msg, msg + 'T')
-        expect_refusal('move', os.rename, msg,
-                       f'{self.view}/cur/{base}')
-        expect_refusal('rename out', os.rename, msg, f'{self.view}/stolen')
-        expect_refusal('rename in', os.rename,
-                       f'{self.folder}/dovecot-uidlist', f'{cur}/x')
-        expect_refusal('link', os.link, msg, f'{cur}/copy:2,')
+        expect_refusal('date', os.utime, msg, (1, 1))
+        expect_refusal('mode', os.chmod, msg, 0o644)
         expect_refusal('rename cur', os.rename, cur, f'{self.folder}/away')
         expect_refusal('symlink', os.symlink, 'x', f'{cur}/y')
+        expect_refusal('another name', os.rename, msg, f'{cur}/other:2,')
+        os.chmod(msg, 0o600)
+        os.chown(msg, 5001, 5001)
+        date = os.stat(msg).st_mtime
+        os.utime(msg, (1, date))
+        os.utime(cur, (1, 1))
 
     def check_refusals(self, uid):
         before = harness.snapshot(self.shared.legacy)
         names = sorted(os.listdir(f'{self.folder}/cur'))
+        times = os.stat(f'{self.folder}/cur').st_mtime_ns
         harness.as_user(uid, self.refusals)
         self.assertEqual(sorted(os.listdir(f'{self.folder}/cur')), names)
+        self.assertEqual(os.stat(f'{self.folder}/cur').st_mtime_ns, times)
         self.assert_same(before, harness.snapshot(self.shared.legacy))
 
-    def test_the_owner_cannot_change_it(self):
+    def test_what_the_owner_cannot_do(self):
         self.check_refusals(5001)
 
-    def test_root_cannot_change_it(self):
+    def test_what_root_cannot_do(self):
         self.check_refusals(0)
 
     def test_others_see_nothing(self):
