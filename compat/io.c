@@ -459,6 +459,19 @@ int io_truncate(int fd, uint64_t size)
 	return ftruncate(fd, (off_t)size) == 0 ? 0 : -errno;
 }
 
+int io_reserve(int fd, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	if (off > INT64_MAX || len > INT64_MAX - off)
+		return -EFBIG;
+	io_step("reserve");
+	do {
+		rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+	} while (rc != 0 && errno == EINTR);
+	return rc == 0 || errno == EOPNOTSUPP ? 0 : -errno;
+}
+
 int io_fsync(int fd)
 {
 	io_step("fsync");

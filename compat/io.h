@@ -87,6 +87,9 @@ MUST_CHECK int io_truncate(int fd, uint64_t size);
 MUST_CHECK int io_fsync(int fd);
 /** io_set_owner - no step if it is that already; (uid_t)-1 leaves it */
 MUST_CHECK int io_set_owner(int fd, uid_t uid, gid_t gid);
+/** io_reserve - room on the disk for @len octets at @off, behind the end of the
+ * file as well; its size stays. 0 also where a filesystem cannot do that */
+MUST_CHECK int io_reserve(int fd, uint64_t off, uint64_t len);
 /** io_set_times - atime and mtime, as futimens(2) takes them */
 MUST_CHECK int io_set_times(int fd, const struct timespec times[2]);
 /** io_set_mtime - set mtime to @ns since the epoch; atime is left alone */

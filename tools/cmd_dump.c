@@ -18,6 +18,7 @@
 #include "compat/text.h"
 #include "tools/cmd.h"
 #include "tools/dumper.h"
+#include "tools/literal.h"
 #include "tools/mounted.h"
 
 enum { LOCK_MS = 10000, CONTROL_MAX = 16 << 20 };
@@ -133,28 +134,6 @@ static int mbx_subscriptions(const char *path)
 }
 
 /* ---- the three kinds ----------------------------------------------------- */
-
-/* A path as a pattern: every '%' twice, no '/' at the end. */
-static int literal_pattern(const char *path, struct pattern *out)
-{
-	AUTO_FREE char *real = realpath(path, NULL);
-	AUTO_FREE char *text = NULL;
-	char *p;
-
-	if (!real)
-		return -errno;
-	text = malloc(2 * strlen(real) + 1);
-	if (!text)
-		return -ENOMEM;
-	p = text;
-	for (const char *c = real; *c; c++) {
-		if (*c == '%')
-			*p++ = '%';
-		*p++ = *c;
-	}
-	*p = '\0';
-	return pattern_init(out, text);
-}
 
 static int dump_mbx(const char *path)
 {

@@ -12,7 +12,8 @@
 #include "tools/cmd.h"
 
 static const struct cmd *const commands[] = { &cmd_mount, &cmd_status,
-					      &cmd_dump, &cmd_check };
+					      &cmd_dump, &cmd_check,
+					      &cmd_compact };
 
 int cmd_usage(const struct cmd *c, const char *what)
 {
@@ -48,6 +49,9 @@ int cmd_exit_status(int err)
 		return EX_USAGE;
 	case -ENOMEM:
 		return EX_OSERR;
+	case -ENOSPC:
+	case -EDQUOT:
+		return EX_CANTCREAT;
 	case -ECONNREFUSED:
 	case -ENOTCONN:
 		return EX_UNAVAILABLE;
