@@ -376,3 +376,14 @@ void mail_made(struct node *dir, const char *name)
 	if (name[0] != '.')
 		mirror_note(f);
 }
+
+void mail_control(struct folder *f, const char *name)
+{
+	if (!f)
+		return;
+	if (strcmp(name, "dovecot-keywords") == 0)
+		change_named(f);
+	else if (strcmp(name, "dovecot-uidlist") == 0 ||
+		 strcmp(name, "dovecot-uidlist.lock") == 0)
+		mirror_note(f);
+}

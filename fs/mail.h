@@ -59,3 +59,12 @@ MUST_CHECK int mail_link(struct fs *fs, int fd, struct node *to,
 MUST_CHECK int mail_may_make(struct node *dir, const char *name);
 /** mail_made - a file was made in a mail_dir() as it is made anywhere */
 void mail_made(struct node *dir, const char *name);
+
+/**
+ * mail_control - Dovecot has written, or renamed to @name, a file in folder
+ * directory @dir, or removed its lock: where that is one of those that we read,
+ * whoever needs it is told
+ * It may wait for UW: call it when the request is answered.
+ * @f: view_folder() of @dir, before it was answered; NULL is fine
+ */
+void mail_control(struct folder *f, const char *name);

@@ -130,8 +130,9 @@ static void let_go(struct grip *g, bool stale)
 /* ---- files --------------------------------------------------------------- */
 
 /*
- * The MBX first: a crash between leaves a file whose copy is marked, which
- * mirror_settle() removes.
+ * The MBX first, the journal last: after a crash between, mirror_settle() finds
+ * a file whose copy was expunged, and removes it. The other way round it would
+ * be mirrored anew.
  */
 static int unlink_once(const struct place *p, struct grip *g)
 {
@@ -140,14 +141,15 @@ static int unlink_once(const struct place *p, struct grip *g)
 
 	if (ret == 0 && g->uid != 0)
 		ret = change_remove(p->f, g->uid);
-	if (ret == 0 && g->uid != 0)
-		ret = mirror_forget(p->f, p->base);
 	if (ret == 0)
 		ret = mail_act_as_user(p->dir, &was);
 	if (ret < 0)
 		return ret;
 	ret = files_unlink(p->f, p->in_new, p->name);
 	identity_leave(was);
+	/* What cannot be written down is found out at the next sync. */
+	if (ret == 0 && g->uid != 0 && mirror_forget(p->f, p->base) < 0)
+		log_trace(LOG_VIEW, "%s: still in the journal", p->base);
 	return ret;
 }
 

@@ -35,8 +35,9 @@ enum node_kind {
 	NODE_CUR,    /* cur/, new/, tmp/ of a folder */
 	NODE_NEW,
 	NODE_TMP,
-	NODE_CONTROL, /* a control file of Dovecot that we write, too */
-	NODE_PLAIN,   /* everything else */
+	NODE_UIDLIST, /* control files of Dovecot that we write, too */
+	NODE_KEYWORDS,
+	NODE_PLAIN, /* everything else */
 };
 
 /* What tells a file from a later one with its number. */

@@ -48,6 +48,10 @@ MUST_CHECK int ops_pin(fuse_req_t req, struct node *n);
 /** ops_unpin - @fd: what ops_pin() gave; an error is fine */
 void ops_unpin(fuse_req_t req, struct node *n, int fd);
 
+/** ops_control_folder - the legacy folder that a change of @name in @dir may
+ * matter to, for mail_control() once the request is answered; NULL */
+struct folder *ops_control_folder(const struct node *dir, const char *name);
+
 /** ops_forget_name - for shed_start(); @session: a struct fuse_session */
 void ops_forget_name(void *session, uint64_t parent, const char *name);
 /** ops_answer - for shed_stop() */

@@ -238,21 +238,46 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	ops_error(req, 0);
 }
 
+/* A control file that we read, too; its folder or NULL. */
+static struct folder *control_of(fuse_req_t req, fuse_ino_t ino,
+				 enum node_kind *kind)
+{
+	struct node *n =
+		view_is_message(ino) ? NULL : node_get(ops_fs(req)->nodes, ino);
+
+	*kind = n ? n->kind : NODE_PLAIN;
+	return *kind == NODE_UIDLIST || *kind == NODE_KEYWORDS ? view_folder(n)
+							       : NULL;
+}
+
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	bool written = (fi->flags & O_ACCMODE) != O_RDONLY;
+	enum node_kind kind;
+	struct folder *f = control_of(req, ino, &kind);
+
 	if (!view_is_message(ino))
 		close_file(ops_fs(req), ino, (int)fi->fh);
 	ops_error(req, 0);
+	if (f && written)
+		mail_control(f,
+			     kind == NODE_UIDLIST ? "dovecot-uidlist"
+						  : "dovecot-keywords");
 }
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	       struct fuse_file_info *fi)
 {
+	enum node_kind kind;
+	struct folder *f = control_of(req, ino, &kind);
 	int ret = 0;
 
 	if (!view_is_message(ino))
 		ret = datasync ? fdatasync((int)fi->fh) : fsync((int)fi->fh);
 	ops_error(req, ret < 0 ? -errno : 0);
+	/* Dovecot keeps its list open after it has appended to it. */
+	if (f && kind == NODE_UIDLIST)
+		mail_control(f, "dovecot-uidlist");
 }
 
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -156,6 +157,16 @@ void ops_readlink(fuse_req_t req, fuse_ino_t ino)
 	(void)fuse_reply_readlink(req, target);
 }
 
+struct folder *ops_control_folder(const struct node *dir, const char *name)
+{
+	static const char prefix[] = "dovecot-";
+
+	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0 ||
+	    (dir->kind != NODE_MAIL && dir->kind != NODE_FOLDER))
+		return NULL;
+	return view_folder(dir);
+}
+
 static int remove_real(fuse_req_t req, const struct node *n, const char *name,
 		       int flags)
 {
@@ -173,6 +184,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 			int flags)
 {
 	struct node *n = changeable(req, parent, name);
+	struct folder *f = NULL;
 	int ret;
 
 	if (!n)
@@ -182,7 +194,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	else
 		ret = remove_real(req, n, name, flags);
 	log_trace(LOG_FUSE, "unlink %ju %s: %d", (uintmax_t)parent, name, ret);
+	if (ret == 0)
+		f = ops_control_folder(n, name);
 	ops_error(req, ret);
+	mail_control(f, name);
 }
 
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -252,6 +267,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		fuse_ino_t to_parent, const char *to_name, unsigned flags)
 {
 	struct node *from = ops_node(req, parent), *to;
+	struct folder *f = NULL;
 	int ret;
 
 	if (!from || renamed_folder(req, from, name, to_parent, to_name))
@@ -269,7 +285,10 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	else
 		ret = rename_real(req, from, name, to, to_name, flags);
 	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
+	if (ret == 0)
+		f = ops_control_folder(to, to_name);
 	ops_error(req, ret);
+	mail_control(f, to_name);
 }
 
 static int link_as_caller(fuse_req_t req, int fd, const struct node *to,

@@ -47,12 +47,15 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 }
 
 /* The control files that follow what UW does (seed.h). */
-static bool is_fleeting(const struct node *parent, const char *name)
+static enum node_kind control_kind(const struct node *parent, const char *name)
 {
-	return (strcmp(name, "dovecot-keywords") == 0 ||
-		strcmp(name, "dovecot-uidlist") == 0) &&
-		(parent->kind == NODE_MAIL || parent->kind == NODE_FOLDER) &&
-		view_folder(parent);
+	if ((parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER) ||
+	    !view_folder(parent))
+		return NODE_PLAIN;
+	if (strcmp(name, "dovecot-uidlist") == 0)
+		return NODE_UIDLIST;
+	return strcmp(name, "dovecot-keywords") == 0 ? NODE_KEYWORDS
+						     : NODE_PLAIN;
 }
 
 static struct node_role role_in(const struct node *parent, const char *name,
@@ -69,8 +72,10 @@ static struct node_role role_in(const struct node *parent, const char *name,
 				  .parent = parent->ino,
 				  .name = name };
 
-	if (S_ISREG(st->st_mode) && is_fleeting(parent, name))
-		role.kind = NODE_CONTROL;
+	if (S_ISREG(st->st_mode))
+		role.kind = control_kind(parent, name);
+	if (role.kind != NODE_PLAIN)
+		role.folder = view_folder(parent);
 	if (!S_ISDIR(st->st_mode) ||
 	    (parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER))
 		return role;
@@ -90,9 +95,12 @@ static struct node_role role_in(const struct node *parent, const char *name,
 static void fill(struct view_entry *out, const struct stat *st,
 		 const struct node *n)
 {
+	enum node_kind kind = n->kind;
+
 	*out = (struct view_entry){ .st = *st,
 				    .watched = mail_dir(n) != NULL,
-				    .fleeting = n->kind == NODE_CONTROL };
+				    .fleeting = kind == NODE_UIDLIST ||
+					    kind == NODE_KEYWORDS };
 }
 
 /* Becomes a node with one lookup more; @fd is used up. */
