@@ -213,7 +213,7 @@ int change_rename(struct folder *f, bool from_new, const char *from,
 	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
 		ret = lease_begin(f);
 		if (ret < 0)
-			return ret;
+			break;
 		ret = folder_by_name(f, from_new, from, &m);
 		if (ret == 0 && (from_new != to_new || strcmp(from, to) != 0))
 			ret = change_flags(f, m.uid, from, to, to_new);
@@ -255,7 +255,7 @@ int change_expunge(struct folder *f, bool in_new, const char *name)
 	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
 		ret = lease_begin(f);
 		if (ret < 0)
-			return ret;
+			break;
 		ret = folder_by_name(f, in_new, name, &m);
 		if (ret == 0)
 			ret = change_remove(f, m.uid);

@@ -134,7 +134,7 @@ struct folder {
 	struct folder_lease lease;
 	struct folder_settle settle;
 	struct files *_Atomic files; /* files.h; NULL: not asked for yet */
-	struct folder *next; /* in the table by number */
+	struct folder *next;	     /* in the table by number */
 };
 
 /** folder_new - from its line in the ledger; registered by number. NULL when

@@ -23,6 +23,7 @@
 #include "compat/uidlist.h"
 #include "fs/follow.h"
 #include "fs/seed.h"
+#include "fs/settle.h"
 #include "fs/user.h"
 #include "index/sync.h"
 
@@ -266,6 +267,14 @@ int folder_set_letters(struct folder *f, const struct letters *l)
 	return 0;
 }
 
+static bool has_named(const struct keywords *names, uint32_t letters)
+{
+	for (unsigned i = 0; i < MAILDIR_LETTERS; i++)
+		if ((letters & (UINT32_C(1) << i)) && names->name[i][0])
+			return true;
+	return false;
+}
+
 /*
  * A slot shows as a letter once dovecot-keywords has its name: Dovecot makes a
  * name up for a letter it does not know, and keeps it. UW may have named slots
@@ -294,7 +303,24 @@ int folder_show_letters(struct folder *f, const struct keywords *k)
 	else if (ret < 0)
 		return ret;
 	letters_map(&map, ret == 0 ? &more : &names, k);
+	if (has_named(&names, taken & ~f->refused))
+		settle_letters(f);
 	return folder_set_letters(f, &map);
+}
+
+/* As they were in an earlier life, for as long as the MBX is locked. */
+static void recall_letters(struct folder *f)
+{
+	struct index_folder row;
+	struct keywords names;
+	struct letters map;
+
+	(void)!folder_journal(f);
+	if (index_folder_get(f->fs->index, f->id.number, &row) < 0 ||
+	    seed_read_keywords(f, &names) < 0)
+		return;
+	letters_map(&map, &names, &row.keywords);
+	(void)!folder_set_letters(f, &map);
 }
 
 static int show_control(struct folder *f, const struct index_folder *row)
@@ -437,6 +463,8 @@ int folder_sync(struct folder *f)
 
 	if (f->lease.box)
 		return f->state == FOLDER_UNREADABLE ? -EIO : 0;
+	if (!f->letters_known)
+		recall_letters(f);
 	/* Its mailbox is in the trash, its name may be another's. */
 	if (atomic_load(&f->deleted))
 		return ret;

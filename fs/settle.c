@@ -294,4 +294,9 @@ void settle_stop(void)
 		nap();
 		do_all(true);
 	}
+	for (struct folder *f = queue.first; f; f = f->settle.next) {
+		folder_let_go(f->settle.box);
+		f->settle.box = NULL;
+	}
+	queue.first = NULL;
 }
