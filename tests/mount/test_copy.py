@@ -1,0 +1,278 @@
+#!/usr/bin/python3
+"""Messages that go from folder to folder, be these MBX or native: by link, as
+Dovecot copies, and by rename. None is lost, none is overwritten, and what
+arrives has the octets and the date of what left."""
+
+import errno
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import harness  # noqa: E402
+
+ALICE = harness.FIRST_UID
+
+
+def read(path):
+    with open(path, 'rb') as f:
+        return f.read()
+
+
+def write(path, data):
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        assert os.write(fd, data) == len(data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def refused(error, fn, *args):
+    try:
+        fn(*args)
+    except OSError as e:
+        assert e.errno == error, f'{fn.__name__}{args}: {e}'
+        return
+    raise AssertionError(f'{fn.__name__}{args} succeeded')
+
+
+class Copies(harness.Case):
+    def setUp(self):
+        self.r = self.rig()
+        self.r.user('alice', 'inbox', 'flags', 'recent')
+        self.r.mount()
+        self.user(self.make_native)
+
+    def m(self, folder, *names):
+        return os.path.join(self.r.mnt, 'alice', folder, *names)
+
+    def make_native(self):
+        for sub in ('', 'cur', 'new', 'tmp'):
+            os.mkdir(self.m('.Native', sub), 0o700)
+
+    def user(self, fn, *args):
+        harness.as_user(ALICE, fn, *args)
+
+    def names(self, folder, sub='cur'):
+        return sorted(os.listdir(self.m(folder, sub)))
+
+    def mbx(self, folder='.flags', at=0, sub='cur'):
+        """The name of a message that lies in the MBX only."""
+        return [n for n in self.names(folder, sub)
+                if '.janusmail,S=' in n][at]
+
+    def in_mbx(self, name='flags'):
+        """What c-client sees there, by UID."""
+        dump = harness.cc_dump(self.r.legacy_file('alice', 'mail', name))
+        return list(dump.values())[0]['mail']
+
+    def facts(self, path):
+        st = os.stat(path)
+        return read(path), int(st.st_mtime), st.st_size, st.st_uid
+
+    def dovecot_copy(self, frm, name, to, to_name):
+        """link into tmp/, rename, fsync of the directory."""
+        os.link(self.m(frm, 'cur', name), self.m(to, 'tmp', 't.copy'))
+        os.rename(self.m(to, 'tmp', 't.copy'), self.m(to, 'cur', to_name))
+        fd = os.open(self.m(to, 'cur'), os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+
+    def test_copy_of_an_mbx_message(self):
+        name = self.mbx()
+        want = self.facts(self.m('.flags', 'cur', name))
+        before = len(self.in_mbx())
+        for to in ('.recent', '.Native', '.flags'):
+            other = name if to != '.flags' else '99.copy:2,S'
+            self.user(self.dovecot_copy, '.flags', name, to, other)
+            self.assertEqual(self.facts(self.m(to, 'cur', other)), want)
+            self.assertIn(other, self.names(to))
+            self.assertEqual(os.listdir(self.m(to, 'tmp')), [])
+        self.assertEqual(self.facts(self.m('.flags', 'cur', name)), want)
+        self.assertLessEqual(before, len(self.in_mbx()))
+        self.r.unmount()
+        shutil.rmtree(self.r.index)
+        self.r.mount()
+        for to in ('.recent', '.Native', '.flags'):
+            self.assertEqual(self.facts(self.m(to, 'cur', name)), want)
+
+    def test_copy_of_a_file(self):
+        def body():
+            write(self.m('.flags', 'cur', '1.h:2,S'), b'x\r\n')
+            for to in ('.recent', '.Native'):
+                self.dovecot_copy('.flags', '1.h:2,S', to, '1.h:2,')
+                assert read(self.m(to, 'cur', '1.h:2,')) == b'x\r\n'
+            os.unlink(self.m('.recent', 'cur', '1.h:2,'))
+            assert read(self.m('.flags', 'cur', '1.h:2,S')) == b'x\r\n'
+            os.rename(self.m('.flags', 'cur', '1.h:2,S'),
+                      self.m('.flags', 'cur', '1.h:2,FS'))
+            assert '1.h:2,' in os.listdir(self.m('.Native', 'cur'))
+        self.user(body)
+
+    def test_copy_from_a_native_folder(self):
+        def body():
+            write(self.m('.Native', 'cur', '1.h:2,S'), b'native\r\n')
+            self.dovecot_copy('.Native', '1.h:2,S', '.flags', '1.h:2,S')
+            assert read(self.m('.flags', 'cur', '1.h:2,S')) == b'native\r\n'
+            refused(errno.EEXIST, os.link,
+                    self.m('.Native', 'cur', '1.h:2,S'),
+                    self.m('.flags', 'new', '1.h'))
+        self.user(body)
+
+    def test_move_of_an_mbx_message(self):
+        for at, to in ((0, '.recent'), (1, '.Native')):
+            name = self.mbx(at=at)
+            uid = int(name.split('.')[0])
+            want = self.facts(self.m('.flags', 'cur', name))
+            self.user(os.rename, self.m('.flags', 'cur', name),
+                      self.m(to, 'cur', name))
+            self.assertNotIn(name, self.names('.flags'))
+            self.assertEqual(self.facts(self.m(to, 'cur', name)), want)
+            self.assertNotIn(uid, self.in_mbx())
+            self.assert_errno(errno.ENOENT, os.stat,
+                              self.m('.flags', 'cur', name))
+
+    def test_move_there_and_back(self):
+        name = self.mbx()
+        want = self.facts(self.m('.flags', 'cur', name))
+
+        def body():
+            a, b = (self.m(f, 'cur', name) for f in ('.flags', '.recent'))
+            os.rename(a, b)
+            os.rename(b, a)
+        self.user(body)
+        self.assertEqual(self.facts(self.m('.flags', 'cur', name)), want)
+        self.assertEqual(self.names('.flags').count(name), 1)
+        self.assertNotIn(name, self.names('.recent'))
+
+    def test_move_of_a_file(self):
+        def body():
+            write(self.m('.flags', 'new', '1.h'), b'one')
+            steps = [('.flags', 'new/1.h'), ('.recent', 'cur/1.h:2,S'),
+                     ('.Native', 'cur/1.h:2,'), ('.flags', 'cur/2.h:2,'),
+                     ('.flags', 'cur/3.h:2,F'), ('.Native', 'tmp/x')]
+            ino = os.stat(self.m(*steps[0])).st_ino
+            for a, b in zip(steps, steps[1:]):
+                os.rename(self.m(*a), self.m(*b))
+                assert read(self.m(*b)) == b'one'
+                assert os.stat(self.m(*b)).st_ino == ino
+                refused(errno.ENOENT, os.stat, self.m(*a))
+        self.user(body)
+
+    def test_nothing_is_overwritten(self):
+        mine, other = self.mbx(), self.mbx('.recent')
+        base = other.split(':')[0]
+
+        def body():
+            write(self.m('.Native', 'cur', '1.h:2,'), b'native')
+            write(self.m('.recent', 'cur', '1.h:2,S'), b'file')
+            for frm in (self.m('.flags', 'cur', mine),
+                        self.m('.Native', 'cur', '1.h:2,')):
+                data = read(frm)
+                for to in (other, base, base + ':2,FT', '1.h:2,S', '1.h:2,',
+                           '1.h'):
+                    refused(errno.EEXIST, os.link, frm,
+                            self.m('.recent', 'cur', to))
+                    refused(errno.EEXIST, os.rename, frm,
+                            self.m('.recent', 'new', to))
+                assert read(frm) == data
+            refused(errno.EEXIST, os.rename, self.m('.flags', 'cur', mine),
+                    self.m('.Native', 'cur', '1.h:2,'))
+        before = {n: read(self.m('.recent', 'cur', n))
+                  for n in self.names('.recent')}
+        self.user(body)
+        self.assertEqual(before, {n: read(self.m('.recent', 'cur', n))
+                                  for n in before})
+        self.assertIn(mine, self.names('.flags'))
+
+    def test_the_same_base_on_both_sides(self):
+        """Names are unique in a folder, not among them."""
+        def body():
+            write(self.m('.flags', 'cur', '1.h:2,'), b'here')
+            write(self.m('.recent', 'cur', '1.h:2,S'), b'there')
+            os.unlink(self.m('.flags', 'cur', '1.h:2,'))
+            assert read(self.m('.recent', 'cur', '1.h:2,S')) == b'there'
+            os.rename(self.m('.recent', 'cur', '1.h:2,S'),
+                      self.m('.flags', 'cur', '1.h:2,S'))
+            assert read(self.m('.flags', 'cur', '1.h:2,S')) == b'there'
+        self.user(body)
+
+    def test_flags_and_expunge_of_an_mbx_message(self):
+        name = self.mbx()
+        base, uid = name.split(':')[0], int(name.split('.')[0])
+        cur = self.m('.flags', 'cur', '')
+        ino = os.stat(cur + name).st_ino
+
+        def body():
+            time = os.stat(cur).st_mtime_ns
+            os.rename(cur + name, cur + base + ':2,DF')
+            assert os.stat(cur).st_mtime_ns > time
+            assert os.stat(cur + base + ':2,DF').st_ino == ino
+            refused(errno.ENOENT, os.stat, cur + name)
+            refused(errno.ENOENT, os.stat, cur + base)
+            refused(errno.EACCES, os.rename, cur + base + ':2,DF',
+                    cur + 'other:2,DF')
+            data = read(cur + base + ':2,DF')
+            with open(cur + base + ':2,DF', 'rb') as f:
+                time = os.stat(cur).st_mtime_ns
+                os.unlink(cur + base + ':2,DF')
+                assert os.stat(cur).st_mtime_ns > time
+                assert os.fstat(f.fileno()).st_size == len(data)
+                assert f.read() == data
+            refused(errno.ENOENT, os.unlink, cur + base + ':2,DF')
+        self.user(body)
+        self.assertNotIn(base, [n.split(':')[0] for n in self.names('.flags')])
+        self.assertNotIn(uid, self.in_mbx())
+
+    def test_recent_mail_goes_to_cur(self):
+        name = self.mbx('.recent', sub='new')
+        uid = int(name.split('.')[0])
+        ino = os.stat(self.m('.recent', 'new', name)).st_ino
+        self.user(os.rename, self.m('.recent', 'new', name),
+                  self.m('.recent', 'cur', name + ':2,'))
+        self.assertEqual(os.stat(self.m('.recent', 'cur', name + ':2,')).st_ino,
+                         ino)
+        self.assertNotIn(name, self.names('.recent', 'new'))
+        self.r.remount()
+        self.assertIn(name + ':2,', self.names('.recent'))
+        self.assertIn(uid, self.in_mbx('recent'))
+
+    def test_a_file_that_has_two_names(self):
+        """In two folders, or in tmp/ and cur/: each goes its own way."""
+        def body():
+            write(self.m('.flags', 'tmp', 't'), b'two')
+            os.link(self.m('.flags', 'tmp', 't'),
+                    self.m('.flags', 'cur', '1.h:2,'))
+            os.link(self.m('.flags', 'tmp', 't'),
+                    self.m('.recent', 'new', '1.h'))
+            st = os.stat(self.m('.flags', 'tmp', 't'))
+            assert st.st_nlink == 3
+            os.unlink(self.m('.flags', 'tmp', 't'))
+            os.rename(self.m('.flags', 'cur', '1.h:2,'),
+                      self.m('.flags', 'cur', '1.h:2,T'))
+            os.unlink(self.m('.recent', 'new', '1.h'))
+            assert read(self.m('.flags', 'cur', '1.h:2,T')) == b'two'
+            assert os.stat(self.m('.flags', 'cur', '1.h:2,T')).st_nlink == 1
+            os.link(self.m('.flags', 'cur', '1.h:2,T'),
+                    self.m('.Native', 'dovecot-uidlist'))
+            os.unlink(self.m('.Native', 'dovecot-uidlist'))
+            assert read(self.m('.flags', 'cur', '1.h:2,T')) == b'two'
+        self.user(body)
+
+    def test_a_name_that_is_no_message(self):
+        """Out of the folder, and to a name with a dot."""
+        name = self.mbx()
+        want = self.facts(self.m('.flags', 'cur', name))
+        self.user(os.rename, self.m('.flags', 'cur', name),
+                  os.path.join(self.r.mnt, 'alice', 'saved'))
+        self.assertEqual(self.facts(self.m('saved')), want)
+        self.assertNotIn(name, self.names('.flags'))
+        self.user(os.rename, self.m('saved'),
+                  self.m('.flags', 'cur', '1.back:2,'))
+        self.assertEqual(self.facts(self.m('.flags', 'cur', '1.back:2,')),
+                         want)
+
+
+if __name__ == '__main__':
+    harness.main()
