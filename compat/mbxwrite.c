@@ -303,6 +303,7 @@ static int touch_locked(struct mbx_box *b, int64_t now)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT } };
 	struct mbx_session *s = b->session;
+	struct stat st;
 	int ret = mbx_session_load(b);
 
 	if (ret < 0 || s->marked)
@@ -310,6 +311,10 @@ static int touch_locked(struct mbx_box *b, int64_t now)
 	/* Later than what anybody can remember from before the change? */
 	if (s->mtime.tv_sec <= b->mark) {
 		times[1].tv_sec = now > b->mark ? now : b->mark + 1;
+		/* UW shows new mail where atime is before ctime: as before. */
+		if (fstat(b->write_fd, &st) == 0 &&
+		    st.st_atim.tv_sec >= st.st_ctim.tv_sec)
+			times[0] = times[1];
 		s->mtime = times[1];
 		ret = io_set_times(b->write_fd, times);
 		s->touched = ret == 0;
