@@ -14,6 +14,7 @@
 #include "compat/text.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
+#include "fs/mirror.h"
 #include "fs/seed.h"
 #include "fs/user.h"
 #include "index/sync.h"
@@ -119,6 +120,7 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 
 static void folder_free(struct folder *f)
 {
+	mirror_free(f);
 	folder_let_go(f->box);
 	folder_mail_free(f);
 	files_free(f);

@@ -30,6 +30,7 @@
 #include "fs/fs.h"
 
 struct files;
+struct mirror;
 struct user;
 
 enum folder_state {
@@ -96,12 +97,14 @@ struct folder {
 	struct stamp stamp;
 	int64_t stamp_ns;     /* when it was taken */
 	uint32_t listed;      /* UIDs up to this are Dovecot's knowledge */
-	uint32_t last_record; /* highest UID that dovecot-uidlist names */
-	uint32_t refused;     /* letters of keywords that the MBX cannot hold */
-	int last_error;
+	uint32_t last_record; /* highest UID there of what lies in the MBX */
 	bool uidlist_read;
-	bool synced; /* rows show the state at @stamp */
-	bool late;   /* Dovecot's files are yet to be brought up to date */
+	uint32_t refused; /* letters of keywords that the MBX cannot hold */
+	bool synced;	  /* rows show the state at @stamp */
+	bool late;	  /* Dovecot's files are yet to be brought up to date */
+	bool settled;	  /* mirror_settle() was called in this life */
+	bool named_changed; /* and is to be called again */
+	int last_error;
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;
@@ -133,8 +136,9 @@ struct folder {
 	_Atomic int64_t used_ms;
 	struct folder_lease lease;
 	struct folder_settle settle;
-	struct files *_Atomic files; /* files.h; NULL: not asked for yet */
-	struct folder *next;	     /* in the table by number */
+	struct mirror *_Atomic mirror; /* mirror.h; NULL: not asked for yet */
+	struct files *_Atomic files;   /* files.h; NULL: not asked for yet */
+	struct folder *next;	       /* in the table by number */
 };
 
 /** folder_new - from its line in the ledger; registered by number. NULL when

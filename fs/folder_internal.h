@@ -42,6 +42,9 @@ MUST_CHECK int folder_set_letters(struct folder *f, const struct letters *l);
 
 /* folder_mail.c */
 
+/** folder_journal_open - the one that belongs to a number. Return: 0; -errno */
+MUST_CHECK int folder_journal_open(struct folder *f, uint32_t number,
+				   struct journal **out);
 /** folder_journal_renew - with the sync_lock: the folder gets another number,
  * with a journal of its own */
 void folder_journal_renew(struct folder *f, uint32_t number);

@@ -27,7 +27,7 @@ static void forget_graves(struct folder *f);
 
 static pthread_mutex_t journals_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static int open_journal(struct folder *f, uint32_t number, struct journal **out)
+int folder_journal_open(struct folder *f, uint32_t number, struct journal **out)
 {
 	char name[16];
 	AUTO_FD int dir = -1;
@@ -67,7 +67,7 @@ struct journal *folder_journal(struct folder *f)
 	(void)pthread_mutex_lock(&journals_lock);
 	j = atomic_load(&f->journal);
 	if (!j)
-		ret = open_journal(f, folder_id(f).number, &j);
+		ret = folder_journal_open(f, folder_id(f).number, &j);
 	if (ret < 0) {
 		note_journal(f, ret);
 		j = NULL;
@@ -80,16 +80,22 @@ struct journal *folder_journal(struct folder *f)
 	return j;
 }
 
-/* Which file the message with a UID is, its octets have to tell now. */
+/* Which file the message with a UID is, its octets have to tell now, unless
+ * they have. */
 static int carry_over(const struct journal_entry *e, void *arg)
 {
-	return journal_try(arg, e->uid, e->base);
+	uint32_t uid;
+	bool sure;
+
+	return journal_by_base(arg, e->base, &uid, &sure)
+		? 0
+		: journal_try(arg, e->uid, e->base);
 }
 
 void folder_journal_renew(struct folder *f, uint32_t number)
 {
 	struct journal *was = folder_journal(f), *j = NULL;
-	int ret = open_journal(f, number, &j);
+	int ret = folder_journal_open(f, number, &j);
 
 	if (ret == 0 && was)
 		ret = journal_each(was, carry_over, j);

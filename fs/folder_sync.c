@@ -22,6 +22,7 @@
 #include "compat/text.h"
 #include "compat/uidlist.h"
 #include "fs/follow.h"
+#include "fs/mirror.h"
 #include "fs/seed.h"
 #include "fs/settle.h"
 #include "fs/user.h"
@@ -171,11 +172,16 @@ static void note_gone(const struct msg *m, void *arg)
 static int sync_rows(struct folder *f, uint32_t number,
 		     struct index_folder *row)
 {
+	bool reset = number != f->id.number;
 	struct sync_hooks hooks = { .names = names_changed,
+				    .name_of = reset ? mirror_match
+						     : mirror_name_of,
 				    .gone = note_gone,
 				    .arg = f };
 	struct sync_result r = { .how = SYNC_NOTHING };
 	int ret = sync_box(f->fs->index, number, f->box->box, &hooks, &r);
+
+	f->named_changed |= r.named_changed;
 
 	log_trace(LOG_SYNC, "folder %u: %d how %d +%ju -%ju ~%ju", number, ret,
 		  (int)r.how, (uintmax_t)r.added, (uintmax_t)r.removed,
@@ -216,8 +222,11 @@ static int reset_regime(struct folder *f, struct index_folder *row)
 	char name[400];
 	int ret = ledger_number(f->fs->state_fd, 1, &number);
 
+	mirror_match_start(f);
 	if (ret == 0)
 		ret = sync_rows(f, number, row);
+	if (ret == 0)
+		ret = mirror_renumber(f, number);
 	if (ret == 0)
 		ret = user_save_folder(f->user, f, number, row->uidvalidity);
 	if (ret < 0)
@@ -402,6 +411,44 @@ static int hide_short(struct folder *f, struct index_folder *row)
 	return index_folder_drop(f->fs->index, f->id.number);
 }
 
+/* Once, until something else happens. */
+static void note_failure(struct folder *f, int err)
+{
+	char name[400];
+
+	if (f->last_error == err)
+		return;
+	f->last_error = err;
+	if (err == -EBUSY)
+		return; /* seed_folder() has said which file is held */
+	folder_log_name(f, name, sizeof(name));
+	log_err("%s: cannot be brought up to date: %s", name,
+		err == -EAGAIN
+			? "another process keeps the mailbox, or Dovecot's "
+			  "control files, locked"
+			: strerrordesc_np(-err));
+}
+
+/*
+ * Files follow their copies. What an earlier life left undone must be known
+ * before anything shows, or a message could show twice; later on it can wait.
+ */
+static int settle_files(struct folder *f)
+{
+	bool first = !f->settled;
+	int ret;
+
+	if (!first && !f->named_changed)
+		return 0;
+	ret = mirror_settle(f);
+	f->named_changed &= ret != 0;
+	if (ret == 0 || ret == -ESTALE || first)
+		return ret;
+	f->late = true;
+	note_failure(f, ret);
+	return 0;
+}
+
 static int sync_once(struct folder *f)
 {
 	struct index_folder row = { .messages = 0 };
@@ -414,6 +461,8 @@ static int sync_once(struct folder *f)
 		ret = show_control(f, &row);
 		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)
 			ret = hide_short(f, &row);
+		if (ret == 0)
+			ret = settle_files(f);
 		if (ret == 0)
 			atomic_store(&f->seeded, true);
 	}
@@ -436,24 +485,6 @@ static bool is_done(const struct folder *f, const struct stamp *now)
 {
 	return f->synced && !f->late && stamp_equal(now, &f->stamp) &&
 		sync_settled(&f->stamp, f->stamp_ns);
-}
-
-/* Once, until something else happens. */
-static void note_failure(struct folder *f, int err)
-{
-	char name[400];
-
-	if (f->last_error == err)
-		return;
-	f->last_error = err;
-	if (err == -EBUSY)
-		return; /* seed_folder() has said which file is held */
-	folder_log_name(f, name, sizeof(name));
-	log_err("%s: cannot be brought up to date: %s", name,
-		err == -EAGAIN
-			? "another process keeps the mailbox, or Dovecot's "
-			  "control files, locked"
-			: strerrordesc_np(-err));
 }
 
 int folder_sync(struct folder *f)

@@ -13,6 +13,7 @@
 #include "compat/uidlist.h"
 #include "fs/dotlock.h"
 #include "fs/folder_internal.h"
+#include "fs/mirror_internal.h"
 #include "fs/seed.h"
 #include "fs/user.h"
 
@@ -24,20 +25,23 @@ static const char lock_name[] = "dovecot-uidlist.lock";
 /* ---- what the list says -------------------------------------------------- */
 
 struct reading {
-	const struct folder_id *id;
-	uint32_t last; /* highest UID in it */
+	struct folder *f;
+	uint32_t last;	 /* highest UID in it */
+	uint32_t in_mbx; /* of a message that lies in the MBX */
 	uint64_t disagreements;
 };
 
 static int take_record(const struct uidlist_record *r, void *arg)
 {
 	struct reading *g = arg;
-	struct basename b;
+	const char *why;
+	uint32_t mbx;
 
 	g->last = r->uid;
-	if (basename_parse(r->name, r->name_len, &b) == 0 &&
-	    b.folder == g->id->number && b.uid != r->uid)
+	if (mirror_disagrees(g->f, r, &mbx, &why))
 		g->disagreements++;
+	if (mbx != 0)
+		g->in_mbx = r->uid;
 	return 0;
 }
 
@@ -60,7 +64,7 @@ static void note_disagreements(struct folder *f, uint64_t count)
 /* Sets f->listed. A list that Dovecot cannot read either is left to it. */
 static int read_list(struct folder *f, int dir)
 {
-	struct reading g = { .id = &f->id };
+	struct reading g = { .f = f };
 	struct uidlist_header h = { .uidnext = 0 };
 	AUTO_FREE char *text = NULL;
 	size_t len;
@@ -70,7 +74,7 @@ static int read_list(struct folder *f, int dir)
 		ret = uidlist_parse(text, len, &h, take_record, &g);
 	if (ret < 0)
 		return ret;
-	f->last_record = g.last;
+	f->last_record = g.in_mbx;
 	f->listed = h.uidnext > g.last + 1 ? h.uidnext - 1 : g.last;
 	if (h.uidvalidity != f->id.uidvalidity)
 		return -ESTALE;
@@ -102,10 +106,13 @@ static int add_line(const struct msg *m, const char *name, void *arg)
 				    .psize = UINT64_MAX,
 				    .vsize = UINT64_MAX };
 
+	(void)name;
 	if (m->uid <= w->above)
 		return 0;
+	/* For the copy of a delivered file, too, which is listed by its name
+	 * under another UID: so Dovecot does not give this one out. */
 	basename_format(&b, base);
-	r.name = name ? name : base;
+	r.name = base;
 	r.name_len = strlen(r.name);
 	if (uidlist_write_record(w->f, &r))
 		w->count++;

@@ -12,13 +12,9 @@
 #include "fs/copy.h"
 #include "fs/files.h"
 #include "fs/mail_internal.h"
+#include "fs/mirror.h"
 #include "fs/user.h"
 #include "fs/view.h"
-
-static void mirror_note(struct folder *f)
-{
-	(void)f;
-}
 
 enum what { NOTHING, IN_MBX, A_FILE };
 

@@ -12,23 +12,7 @@
 #include "fs/change.h"
 #include "fs/files.h"
 #include "fs/lease.h"
-
-static void mirror_note(struct folder *f)
-{
-	(void)f;
-}
-static uint32_t mirror_uid(struct folder *f, const char *b)
-{
-	(void)f;
-	(void)b;
-	return 0;
-}
-static int mirror_forget(struct folder *f, const char *b)
-{
-	(void)f;
-	(void)b;
-	return 0;
-}
+#include "fs/mirror.h"
 
 static bool is_there(const struct place *p)
 {

@@ -23,6 +23,7 @@
 #include "fs/control.h"
 #include "fs/folder.h"
 #include "fs/lease.h"
+#include "fs/mirror.h"
 #include "fs/mountpoint.h"
 #include "fs/node.h"
 #include "fs/ops.h"
@@ -302,6 +303,8 @@ static int start_threads(struct fs *fs, struct fuse_session *se,
 	if (ret == 0)
 		ret = lease_start(fs);
 	if (ret == 0)
+		ret = mirror_start(fs);
+	if (ret == 0)
 		ret = control_start(fs, &t->control);
 	if (ret == 0)
 		ret = scanner_start(fs, &t->scanner);
@@ -324,6 +327,7 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 	shed_stop(t.shed, ops_answer);
 	scanner_stop(t.scanner);
 	control_stop(t.control);
+	mirror_stop();
 	lease_stop();
 	return ret;
 }

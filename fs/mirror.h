@@ -10,6 +10,10 @@
  * Where UW has used a UID that Dovecot gave to a file, the copy in the MBX gets
  * the next one: a disagreement, shown in status.
  *
+ * What an MBX cannot hold (no octets; larger than mbxmax= allows) stays a file
+ * only, and status names it. A keyword without a slot does not keep a message
+ * back: its letter is the journal's (change.h).
+ *
  * With mirror=off nothing is appended; UIDLAST is raised all the same, so that
  * UW does not use Dovecot's UIDs.
  *
@@ -28,6 +32,9 @@
 MUST_CHECK int mirror_start(struct fs *fs);
 void mirror_stop(void);
 
+/** mirror_free - what is known of a folder that nobody uses any more */
+void mirror_free(struct folder *f);
+
 /** mirror_note - a file was delivered into the folder, or Dovecot has written
  * its uidlist: there may be something to do */
 void mirror_note(struct folder *f);
@@ -44,9 +51,22 @@ MUST_CHECK int mirror_forget(struct folder *f, const char *base);
  * MBX is; NULL. @arg: the folder, whose sync_lock is held */
 const char *mirror_name_of(const struct msg *m, void *arg);
 
+/**
+ * mirror_match - sync hook for rows under a new folder number, after UW has
+ * numbered the mailbox anew: the file that a message is the copy of, by date
+ * and octets. mirror_renumber() keeps what was found.
+ */
+const char *mirror_match(const struct msg *m, void *arg);
+/** mirror_match_start - forget what an earlier try has found */
+void mirror_match_start(struct folder *f);
+/** mirror_renumber - with the sync_lock: the new number's journal gets what
+ * mirror_match() found; before the ledger names the number. Return: 0; -errno
+ */
+MUST_CHECK int mirror_renumber(struct folder *f, uint32_t number);
+
 /** mirror_settle - with the sync_lock, the rows are up to date: files get the
  * flags that UW gave their copies, and go where UW expunged them
- * Return: 0; -errno */
+ * Return: 0; -ESTALE: the rows are to be made anew; -errno */
 MUST_CHECK int mirror_settle(struct folder *f);
 
 /* What there is to say about it. */
@@ -60,6 +80,8 @@ struct mirror_status {
 };
 /** mirror_status - Return: 0; -errno */
 MUST_CHECK int mirror_status(struct folder *f, struct mirror_status *out);
+/** mirror_waits_for - why the waiting ones wait, for people, static; NULL */
+const char *mirror_waits_for(struct folder *f);
 /** mirror_each_refused - @why: for people, static */
 typedef int mirror_refused_fn(const char *name, const char *why, void *arg);
 MUST_CHECK int mirror_each_refused(struct folder *f, mirror_refused_fn *fn,

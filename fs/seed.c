@@ -139,10 +139,9 @@ static int write_record(const struct msg *m, const char *name, void *arg)
 				    .psize = UINT64_MAX,
 				    .vsize = UINT64_MAX };
 
-	(void)name;
 	basename_format(&b, base);
-	r.name = base;
-	r.name_len = strlen(base);
+	r.name = name ? name : base;
+	r.name_len = strlen(r.name);
 	uidlist_write_record(w->f, &r);
 	return 0;
 }

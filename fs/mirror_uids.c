@@ -1,0 +1,348 @@
+/*
+ * Dovecot's numbers. It appends to dovecot-uidlist in place, so only the tail
+ * is read, unless the file is another one. The list is read without its lock:
+ * half a line is left for the next time.
+ */
+#include "fs/mirror_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compat/basename.h"
+#include "compat/io.h"
+#include "fs/files.h"
+#include "fs/folder_internal.h"
+#include "fs/seed.h"
+#include "fs/user.h"
+
+enum { LIST_MAX = 1 << 30, HEADER_MAX = 4096 };
+
+/* ---- what a record means ------------------------------------------------- */
+
+/* The base name of a record as a string; @out: NAME_MAX + 1 octets */
+static bool base_of(const struct uidlist_record *r, char *out)
+{
+	if (r->name_len > NAME_MAX)
+		return false;
+	memcpy(out, r->name, r->name_len);
+	out[r->name_len] = '\0';
+	return true;
+}
+
+static bool is_ours(struct folder *f, const struct uidlist_record *r,
+		    struct basename *b)
+{
+	return basename_parse(r->name, r->name_len, b) == 0 &&
+		b->folder == folder_id(f).number;
+}
+
+/* The journal's UID, 0 if it has none. */
+static uint32_t uid_in_mbx(struct folder *f, const char *base)
+{
+	struct journal *j = folder_journal(f);
+	uint32_t uid;
+	bool sure;
+
+	return j && journal_by_base(j, base, &uid, &sure) && sure ? uid : 0;
+}
+
+/* A file that is yet to be appended, and UW has given its UID away. */
+static bool is_overtaken(struct folder *f, const char *base, uint32_t uid)
+{
+	struct msg m;
+	bool is_file;
+
+	if (index_by_uid(f->fs->index, folder_id(f).number, uid, &m) < 0 ||
+	    files_lock(f) < 0)
+		return false;
+	is_file = files_find(f, base) != NULL;
+	files_unlock(f);
+	return is_file;
+}
+
+bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
+		      uint32_t *mbx_out, const char **why_out)
+{
+	char base[NAME_MAX + 1];
+	struct basename b;
+
+	*mbx_out = 0;
+	if (is_ours(f, r, &b)) {
+		*mbx_out = b.uid;
+		*why_out = "Dovecot numbered it before it was known which "
+			   "number UW gives it";
+		return b.uid != r->uid;
+	}
+	if (!base_of(r, base))
+		return false;
+	*mbx_out = uid_in_mbx(f, base);
+	if (*mbx_out != 0) {
+		*why_out = "UW had used Dovecot's number before it could be "
+			   "appended";
+		return *mbx_out != r->uid;
+	}
+	*why_out = "UW has given Dovecot's number to another message; it is "
+		   "yet to be appended, with another one";
+	return is_overtaken(f, base, r->uid);
+}
+
+/* ---- pending ------------------------------------------------------------- */
+
+void mirror_clear_pending(struct mirror *m)
+{
+	(void)pthread_mutex_lock(&m->lock);
+	for (size_t i = 0; i < m->count; i++)
+		free(m->pending[i].base);
+	m->count = 0;
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
+void mirror_drop(struct mirror *m, uint32_t uid)
+{
+	(void)pthread_mutex_lock(&m->lock);
+	for (size_t i = 0; i < m->count; i++) {
+		if (m->pending[i].uid != uid)
+			continue;
+		free(m->pending[i].base);
+		m->count--;
+		memmove(&m->pending[i], &m->pending[i + 1],
+			(m->count - i) * sizeof(*m->pending));
+		break;
+	}
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
+/* With the lock. They come by ascending UID. */
+static int append_pending(struct mirror *m, const char *base, uint32_t uid)
+{
+	struct pending *p;
+
+	if (m->count == m->room) {
+		size_t room = m->room ? 2 * m->room : 64;
+
+		p = reallocarray(m->pending, room, sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		m->pending = p;
+		m->room = room;
+	}
+	p = &m->pending[m->count];
+	*p = (struct pending){ .base = strdup(base),
+			       .uid = uid,
+			       .since_ms = folder_now_ms() };
+	if (!p->base)
+		return -ENOMEM;
+	m->count++;
+	return 0;
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+struct reading {
+	struct mirror *m;
+	uint32_t last;
+	uint64_t disagreements;
+};
+
+static int take_record(const struct uidlist_record *r, void *arg)
+{
+	struct reading *g = arg;
+	struct folder *f = g->m->folder;
+	char base[NAME_MAX + 1];
+	const char *why;
+	uint32_t mbx;
+	bool is_file;
+	int ret;
+
+	if (r->uid <= g->last)
+		return -ESTALE; /* not the tail of what was read */
+	g->last = r->uid;
+	if (mirror_disagrees(f, r, &mbx, &why))
+		g->disagreements++;
+	if (mbx != 0 || !base_of(r, base))
+		return 0;
+	ret = files_lock(f);
+	if (ret < 0)
+		return ret;
+	is_file = files_find(f, base) != NULL;
+	files_unlock(f);
+	if (!is_file)
+		return 0;
+	(void)pthread_mutex_lock(&g->m->lock);
+	ret = append_pending(g->m, base, r->uid);
+	(void)pthread_mutex_unlock(&g->m->lock);
+	return ret;
+}
+
+/* The header's line, and what follows from @off on, as a list of its own. */
+static int read_from(int fd, uint64_t off, uint64_t size, char **out,
+		     size_t *len_out)
+{
+	AUTO_FREE char *text = NULL;
+	const char *lf;
+	size_t head, rest;
+	ssize_t n;
+
+	if (size > LIST_MAX || off > size)
+		return size > LIST_MAX ? -EFBIG : -ESTALE;
+	text = malloc(HEADER_MAX + (size_t)(size - off) + 1);
+	if (!text)
+		return -ENOMEM;
+	n = io_read_at(fd, text, HEADER_MAX, 0);
+	if (n < 0)
+		return (int)n;
+	lf = memchr(text, '\n', (size_t)n);
+	if (!lf)
+		return -EBADMSG;
+	head = (size_t)(lf - text) + 1;
+	if (off < head)
+		off = head;
+	rest = (size_t)(size - off);
+	n = io_read_at(fd, text + head, rest, off);
+	if (n < 0)
+		return (int)n;
+	/* Half a line is somebody's who is writing it. */
+	rest = (size_t)n;
+	while (rest > 0 && text[head + rest - 1] != '\n')
+		rest--;
+	*len_out = head + rest;
+	*out = base_steal_ptr(&text);
+	return 0;
+}
+
+static int open_list(struct folder *f, struct stat *st)
+{
+	AUTO_FD int dir = f->fs->opt->has_control
+		? seed_open_control(f->user, f->dir)
+		: folder_open_dir(f, "");
+	AUTO_FD int fd = dir < 0
+		? dir
+		: io_open_beneath(dir, "dovecot-uidlist", O_RDONLY);
+
+	if (fd >= 0 && fstat(fd, st) < 0)
+		return -errno;
+	return base_steal_fd(&fd);
+}
+
+static void note_disagreements(struct folder *f, uint64_t count, bool whole)
+{
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->disagreements = whole ? count : f->disagreements + count;
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
+/* @off: 0 reads it from its start */
+static int read_list(struct mirror *m, int fd, const struct stat *st,
+		     uint64_t off)
+{
+	struct mirror_list *l = &m->list;
+	struct reading g = { .m = m, .last = off ? l->last : 0 };
+	struct uidlist_header h = { .uidnext = 0 };
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int ret;
+
+	if (off == 0)
+		mirror_clear_pending(m);
+	ret = read_from(fd, off, (uint64_t)st->st_size, &text, &len);
+	if (ret == 0)
+		ret = uidlist_parse(text, len, &h, NULL, NULL);
+	if (ret == 0 && h.uidvalidity != folder_id(m->folder).uidvalidity)
+		ret = -ESTALE;
+	if (ret == 0)
+		ret = uidlist_parse(text, len, &h, take_record, &g);
+	if (ret < 0)
+		return ret;
+	note_disagreements(m->folder, g.disagreements, off == 0);
+	if (off == 0)
+		off = len;
+	else
+		off += len -
+			(size_t)((const char *)memchr(text, '\n', len) - text) -
+			1;
+	*l = (struct mirror_list){ .dev = st->st_dev,
+				   .ino = st->st_ino,
+				   .size = (uint64_t)st->st_size,
+				   .mtime_ns = io_ns(&st->st_mtim),
+				   .off = off,
+				   .last = g.last,
+				   .uidnext = h.uidnext > g.last ? h.uidnext
+								 : g.last + 1 };
+	return 0;
+}
+
+int mirror_read_list(struct mirror *m)
+{
+	const struct mirror_list *l = &m->list;
+	uint32_t number = folder_id(m->folder).number;
+	AUTO_FD int fd = -1;
+	struct stat st;
+	bool same, whole;
+	int ret;
+
+	fd = open_list(m->folder, &st);
+	if (fd < 0)
+		return fd;
+	whole = atomic_exchange(&m->whole, false) || m->number != number;
+	same = !whole && l->dev == st.st_dev && l->ino == st.st_ino;
+	if (same && l->size == (uint64_t)st.st_size &&
+	    l->mtime_ns == io_ns(&st.st_mtim))
+		return 0;
+	ret = -ESTALE;
+	if (same && l->off <= (uint64_t)st.st_size)
+		ret = read_list(m, fd, &st, l->off);
+	if (ret == -ESTALE)
+		ret = read_list(m, fd, &st, 0);
+	if (ret < 0)
+		atomic_store(&m->whole, true);
+	else if (m->number != number)
+		m->reserved = 0;
+	if (ret == 0)
+		m->number = number;
+	return ret;
+}
+
+/* ---- for status ---------------------------------------------------------- */
+
+struct telling {
+	struct folder *f;
+	mirror_disagreement_fn *fn;
+	void *arg;
+};
+
+static int tell_record(const struct uidlist_record *r, void *arg)
+{
+	const struct telling *t = arg;
+	char base[NAME_MAX + 1];
+	const char *why;
+	uint32_t mbx;
+
+	if (!mirror_disagrees(t->f, r, &mbx, &why) || !base_of(r, base))
+		return 0;
+	return t->fn(base, r->uid, mbx, why, t->arg);
+}
+
+int mirror_each_disagreement(struct folder *f, mirror_disagreement_fn *fn,
+			     void *arg)
+{
+	struct telling t = { .f = f, .fn = fn, .arg = arg };
+	struct uidlist_header h;
+	AUTO_FREE char *text = NULL;
+	AUTO_FD int fd = -1;
+	struct stat st;
+	size_t len;
+	int ret;
+
+	fd = open_list(f, &st);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	ret = read_from(fd, 0, (uint64_t)st.st_size, &text, &len);
+	if (ret == 0)
+		ret = uidlist_parse(text, len, &h, tell_record, &t);
+	/* What Dovecot cannot read either says nothing. */
+	return ret == -EBADMSG ? 0 : ret;
+}
