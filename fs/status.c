@@ -12,7 +12,10 @@
 #include "compat/pattern.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
+#include "fs/change.h"
 #include "fs/folder.h"
+#include "fs/mirror.h"
+#include "fs/seed.h"
 #include "fs/user.h"
 #include "index/index.h"
 
@@ -138,15 +141,107 @@ static json_t *legacy_json(struct folder *f, bool known,
 	return j;
 }
 
+/* ---- what was delivered -------------------------------------------------- */
+
+static int add_refused(const char *name, const char *why, void *list)
+{
+	return json_array_append_new(list,
+				     json_pack("{s:o, s:s}", "name",
+					       name_json(name), "why", why)) < 0
+		? -ENOMEM
+		: 0;
+}
+
+static int add_disagreement(const char *base, uint32_t dovecot, uint32_t mbx,
+			    const char *why, void *list)
+{
+	return json_array_append_new(list,
+				     json_pack("{s:o, s:I, s:I, s:s}", "name",
+					       name_json(base), "dovecot",
+					       (json_int_t)dovecot, "mbx",
+					       (json_int_t)mbx, "why", why)) < 0
+		? -ENOMEM
+		: 0;
+}
+
+/* Letters of keywords that messages have and the MBX cannot hold, by the name
+ * that Dovecot has for them. */
+static void add_unnamed(struct folder *f, json_t *j)
+{
+	struct keywords names;
+	uint32_t letters;
+	uint64_t messages = change_unnamed(f, &letters);
+	json_t *list;
+
+	if (messages == 0 || seed_read_keywords(f, &names) < 0)
+		return;
+	list = json_array();
+	for (unsigned i = 0; i < MAILDIR_LETTERS; i++) {
+		char letter[2] = { (char)('a' + i), '\0' };
+
+		if (letters & (1U << i))
+			(void)json_array_append_new(
+				list,
+				names.name[i][0] ? name_json(names.name[i])
+						 : json_string(letter));
+	}
+	(void)json_object_set_new(j, "keywords_kept_out", list);
+	(void)json_object_set_new(j, "keywords_kept_out_messages",
+				  json_integer((json_int_t)messages));
+}
+
+/* Only of a folder that was looked at: nothing is opened for a report. */
+static json_t *delivered_json(struct folder *f)
+{
+	const char *why = mirror_waits_for(f);
+	json_t *refused = json_array();
+	struct mirror_status s;
+	json_t *j;
+
+	if (mirror_status(f, &s) < 0 ||
+	    mirror_each_refused(f, add_refused, refused) < 0) {
+		json_decref(refused);
+		return NULL;
+	}
+	j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "mirror",
+		      f->fs->opt->mirror_off ? "off" : "on", "files",
+		      (json_int_t)s.files, "mirrored", (json_int_t)s.mirrored,
+		      "no_uid", (json_int_t)s.no_uid, "waiting",
+		      (json_int_t)s.waiting, "lag_ms", (json_int_t)s.lag_ms,
+		      "refused", refused);
+	if (why)
+		(void)json_object_set_new(j, "waits_for", json_string(why));
+	return j;
+}
+
+static void add_delivered(struct folder *f, json_t *j, bool disagreements)
+{
+	json_t *legacy = json_object_get(j, "legacy"), *list;
+
+	if (!atomic_load(&f->seeded) || atomic_load(&f->gone))
+		return;
+	(void)json_object_set_new(j, "delivered", delivered_json(f));
+	add_unnamed(f, legacy);
+	if (!disagreements)
+		return;
+	list = json_array();
+	if (mirror_each_disagreement(f, add_disagreement, list) == 0)
+		(void)json_object_set(legacy, "disagreements", list);
+	json_decref(list);
+}
+
+/* ---- legacy folders ------------------------------------------------------ */
+
 static json_t *folder_json(struct folder *f)
 {
 	static const char *const states[] = { "waiting", "ok", "damaged",
 					      "unreadable" };
 	struct index_folder row;
-	bool known;
+	bool known, disagreements;
 	json_t *j;
 
 	(void)pthread_rwlock_rdlock(&f->lock);
+	disagreements = f->disagreements > 0;
 	known = index_folder_get(f->fs->index, f->id.number, &row) == 0;
 	j = json_pack("{s:o, s:s, s:s, s:b}", "name",
 		      name_json(*f->dir ? f->dir + 1 : "INBOX"), "phase",
@@ -158,6 +253,7 @@ static json_t *folder_json(struct folder *f)
 		(void)json_object_set_new(j, "damage", damage_json(&f->damage));
 	(void)pthread_rwlock_unlock(&f->lock);
 	(void)json_object_set_new(j, "store", store_json(f->user, f->dir));
+	add_delivered(f, j, disagreements);
 	return j;
 }
 

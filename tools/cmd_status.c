@@ -122,6 +122,60 @@ static void print_damage(const json_t *damage, const json_t *legacy)
 	print_text("      in ", legacy, "path", "\n");
 }
 
+/* What a mirror has to say, if anything was delivered. */
+static void print_delivered(const json_t *d)
+{
+	const json_t *one;
+	size_t i;
+
+	if (number(d, "files") == 0)
+		return;
+	if (strcmp(text(d, "mirror"), "off") == 0) {
+		(void)printf("      delivered: %lld, not mirrored\n",
+			     (long long)number(d, "files"));
+		return;
+	}
+	(void)printf("      delivered: %lld, in the MBX: %lld",
+		     (long long)number(d, "files"),
+		     (long long)number(d, "mirrored"));
+	if (number(d, "no_uid") > 0)
+		(void)printf(", without a UID yet: %lld",
+			     (long long)number(d, "no_uid"));
+	if (number(d, "waiting") > 0)
+		(void)printf(", waiting: %lld (%.1f s)",
+			     (long long)number(d, "waiting"),
+			     (double)number(d, "lag_ms") / 1000);
+	print_text(*text(d, "waits_for") ? ": " : "", d, "waits_for", "\n");
+	json_array_foreach(json_object_get(d, "refused"), i, one)
+	{
+		print_text("      not in the MBX: ", one, "name", ": ");
+		print_text("", one, "why", "\n");
+	}
+}
+
+static void print_disagreements(const json_t *legacy)
+{
+	const json_t *one;
+	size_t i;
+
+	if (number(legacy, "uid_disagreements") > 0)
+		(void)printf(
+			"      messages with another UID at Dovecot: %lld\n",
+			(long long)number(legacy, "uid_disagreements"));
+	json_array_foreach(json_object_get(legacy, "disagreements"), i, one)
+	{
+		print_text("        ", one, "name", ": ");
+		(void)printf("%lld at Dovecot, ",
+			     (long long)number(one, "dovecot"));
+		if (number(one, "mbx") > 0)
+			(void)printf("%lld in the MBX: ",
+				     (long long)number(one, "mbx"));
+		else
+			(void)printf("not in the MBX: ");
+		print_text("", one, "why", "\n");
+	}
+}
+
 static void print_folder(const json_t *folder)
 {
 	const json_t *legacy = json_object_get(folder, "legacy");
@@ -146,10 +200,15 @@ static void print_folder(const json_t *folder)
 			print_word("      keyword only in the MBX: ",
 				   json_string_value(word), "\n");
 	}
-	if (number(legacy, "uid_disagreements") > 0)
-		(void)printf(
-			"      messages with another UID at Dovecot: %lld\n",
-			(long long)number(legacy, "uid_disagreements"));
+	json_array_foreach(json_object_get(legacy, "keywords_kept_out"), i,
+			   word)
+	{
+		if (json_is_string(word))
+			print_word("      keyword that the MBX cannot hold: ",
+				   json_string_value(word), "\n");
+	}
+	print_delivered(json_object_get(folder, "delivered"));
+	print_disagreements(legacy);
 	if (damage)
 		print_damage(damage, legacy);
 }
