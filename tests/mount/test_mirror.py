@@ -1,0 +1,487 @@
+#!/usr/bin/python3
+"""What is delivered through the view gets into the MBX under Dovecot's UIDs,
+and file and copy stay in step."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
+import harness      # noqa: E402
+import mbxfile      # noqa: E402
+
+LF = b'Subject: lf\n\none\r\ntwo\n\nlast line'
+CRLF = b'Subject: lf\r\n\r\none\r\ntwo\r\n\r\nlast line'
+DATE = 1234567890
+
+
+class Mirrored(harness.Case):
+    def start(self, data=None, name='INBOX', **options):
+        self.r = self.rig()
+        self.r.user('alice')
+        self.path = self.r.put('alice', name, data if data is not None
+                               else mbxfile.mailbox(3))
+        self.options = self.r.options(**options)
+        self.r.mount(self.options)
+        self.uid = self.r.users['alice']
+        self.top = f'{self.r.mnt}/alice'
+        if name != 'INBOX':
+            self.top += '/.' + os.path.basename(name)
+        self.folder = 'INBOX' if name == 'INBOX' else os.path.basename(name)
+        os.listdir(f'{self.top}/cur')
+        self.count = 0
+
+    def remount(self, drop_index=False):
+        self.r.unmount()
+        if drop_index:
+            subprocess.run(['rm', '-rf', self.r.index], check=True)
+        self.r.mount(self.options)
+        os.listdir(f'{self.top}/cur')
+
+    # What an agent and Dovecot do
+
+    def put(self, base, data=LF, flags=None, date=DATE):
+        """A delivery into new/, or with flags into cur/."""
+        harness.as_user(self.uid, self._put, base, data, flags, date)
+
+    def _put(self, base, data, flags, date):
+        tmp = f'{self.top}/tmp/{base}'
+        with open(tmp, 'xb') as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.utime(tmp, (date, date))
+        os.rename(tmp, f'{self.top}/new/{base}' if flags is None
+                  else f'{self.top}/cur/{base}:2,{flags}')
+
+    def number(self, *bases, uid=None):
+        """Dovecot gives them the next UIDs; the first one's."""
+        harness.as_user(self.uid, self._number, bases, uid)
+        return self.uidlist()[bases[0]]
+
+    def _number(self, bases, uid):
+        path = f'{self.top}/dovecot-uidlist'
+        uid = uid or self.next_uid()
+        with open(path, 'a') as f:
+            for i, base in enumerate(bases):
+                f.write(f'{uid + i} :{base}\n')
+
+    def next_uid(self):
+        with open(f'{self.top}/dovecot-uidlist') as f:
+            n = int(f.readline().split(' N')[1].split()[0])
+        return max([n, *(u + 1 for u in self.uidlist().values())])
+
+    def uidlist(self):
+        with open(f'{self.top}/dovecot-uidlist') as f:
+            return {line.rstrip('\n').partition(' :')[2]: int(line.split()[0])
+                    for line in list(f)[1:]}
+
+    def deliver(self, base, data=LF, flags=None, date=DATE):
+        self.put(base, data, flags, date)
+        return self.number(base)
+
+    # What is to be seen
+
+    def mbx(self):
+        return list(harness.cc_dump(self.path).values())[0]['mail']
+
+    def disk(self):
+        with open(self.path, 'rb') as f:
+            data = f.read()
+        try:
+            found = mbxfile.records(data)
+        except (ValueError, TypeError):     # it is being written
+            return {}
+        return {r['uid']: r for r in found
+                if not r['flags'] & mbxfile.EXPUNGED
+                and len(r['text']) == r['size']}
+
+    def wait_uid(self, uid):
+        harness.wait_for(f'UID {uid} in the MBX', lambda: uid in self.disk(),
+                         10)
+        return self.disk()[uid]
+
+    def names(self):
+        return sorted(f'{sub}/{n}' for sub in ('cur', 'new')
+                      for n in os.listdir(f'{self.top}/{sub}'))
+
+    def find(self, base):
+        """sub/name of the one message with that base; None"""
+        found = [n for n in self.names()
+                 if n.partition('/')[2].partition(':')[0] == base]
+        self.assertLessEqual(len(found), 1)
+        return found[0] if found else None
+
+    def wait_name(self, name):
+        base = name.partition('/')[2].partition(':')[0]
+        harness.wait_for(name, lambda: self.find(base) == name, 10)
+
+    def status(self):
+        return self.r.folder_status('alice', self.folder)['delivered']
+
+    def settled(self):
+        """Nothing waits any more."""
+        harness.wait_for('the mirror', lambda: self.status()['waiting'] == 0
+                         and self.status()['no_uid'] == 0)
+
+    def read(self, base):
+        with open(f'{self.top}/{self.find(base)}', 'rb') as f:
+            return f.read()
+
+    def c_client(self, *commands):
+        """A read/write session of c-client."""
+        r = harness.run(
+            [harness.CC_MAKE, '-o', f'{self.uid}:{self.uid}',
+             os.path.join(self.r.legacy, 'alice'), 'session',
+             os.path.relpath(self.path,
+                             os.path.join(self.r.legacy, 'alice'))],
+            stdin='\n'.join([*commands, 'quit']) + '\n', env=harness.NO_LEAKS)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertNotIn('no ', r.stdout)
+
+    def uw_delivers(self, text=b'Subject: by UW\r\n\r\nUW\r\n'):
+        r = harness.run([harness.CC_MAKE, '-o', f'{self.uid}:{self.uid}',
+                         os.path.join(self.r.legacy, 'alice'), 'deliver',
+                         os.path.relpath(self.path, os.path.join(
+                             self.r.legacy, 'alice'))], env=harness.NO_LEAKS)
+        self.assertEqual(r.returncode, 0, r.stderr)
+
+    # Into the MBX
+
+    def test_a_delivery_is_in_the_mbx(self):
+        self.start()
+        before = self.names()
+        uid = self.deliver('100.M1P2.host,S=28')
+        self.assertEqual(uid, 4)
+        got = self.wait_uid(uid)
+        self.assertEqual(got['text'], CRLF)
+        self.assertEqual(got['flags'], 0)
+        self.assertEqual(self.mbx()[4]['date'], '2009-02-13T23:31:30Z')
+        self.assertEqual(self.names(), sorted(
+            before + ['new/100.M1P2.host,S=28']))
+        self.assertEqual(self.read('100.M1P2.host,S=28'), LF)
+        self.settled()
+        s = self.status()
+        self.assertEqual((s['files'], s['mirrored']), (1, 1))
+        for drop in (False, True):
+            names = self.names()
+            self.remount(drop)
+            self.assertEqual(self.names(), names)
+            self.assertEqual(self.read('100.M1P2.host,S=28'), LF)
+        self.settled()
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 4])
+
+    def test_flags_and_keywords(self):
+        self.start(mbxfile.mailbox(3, keywords=('One', 'Two')))
+        with open(f'{self.top}/dovecot-keywords') as f:
+            self.assertEqual(f.read(), '0 One\n1 Two\n')
+        uid = self.deliver('1.M1.host', flags='FSb')
+        got = self.wait_uid(uid)
+        self.assertEqual(got['flags'], mbxfile.FLAGGED | mbxfile.SEEN
+                         | mbxfile.OLD)
+        self.assertEqual(got['keywords'], 2)
+        self.assertEqual(self.mbx()[uid]['keywords'], 'two')
+
+    def test_a_keyword_that_the_mbx_has_not(self):
+        self.start(mbxfile.mailbox(3, keywords=('One',)))
+        uid = self.deliver('1.M1.host', flags='Sac')
+        self.wait_uid(uid)
+        self.assertEqual(self.mbx()[uid]['keywords'], 'one')
+        harness.as_user(self.uid, self._replace, 'dovecot-keywords',
+                        '0 One\n2 Fresh\n')
+        harness.wait_for('the keyword', lambda: self.mbx()[uid]['keywords']
+                         == 'fresh,one')
+        self.assertEqual(self.find('1.M1.host'), 'cur/1.M1.host:2,Sac')
+        # Known by now: it comes with the message.
+        uid = self.deliver('2.M1.host', flags='c')
+        harness.wait_for('the keyword', lambda: self.mbx().get(uid, {}).get(
+            'keywords') == 'fresh')
+
+    def _replace(self, name, text):
+        path = f'{self.top}/{name}'
+        with open(path + '.lock', 'x') as f:
+            f.write(text)
+        os.utime(path + '.lock', (time.time() + 2, time.time() + 2))
+        os.rename(path + '.lock', path)
+
+    def test_many_in_order(self):
+        self.start(mbxfile.header(uidlast=0))
+        bases = [f'{i}.M{i}.host' for i in range(100)]
+        for base in bases:
+            self.put(base, b'Subject: ' + base.encode() + b'\n\nx\n')
+        self.number(*bases)
+        self.wait_uid(100)
+        self.assertEqual(list(self.disk()), list(range(1, 101)))
+        for uid, r in self.disk().items():
+            self.assertIn(f'Subject: {uid - 1}.M'.encode(), r['text'])
+        self.settled()
+        self.assertEqual(self.status()['mirrored'], 100)
+
+    def test_a_large_one(self):
+        self.start()
+        data = b'Subject: large\n\n' + b'A line of some length.\n' * 200000
+        uid = self.deliver('1.M1.host', data)
+        self.assertEqual(self.wait_uid(uid)['text'],
+                         data.replace(b'\n', b'\r\n'))
+        self.assertEqual(self.read('1.M1.host'), data)
+
+    def test_unnumbered_waits(self):
+        self.start()
+        self.put('1.M1.host')
+        harness.wait_for('status', lambda: self.status()['no_uid'] == 1)
+        self.assertEqual(len(self.disk()), 3)
+        self.number('1.M1.host')
+        self.wait_uid(4)
+
+    # In step
+
+    def test_dovecot_changes_flags(self):
+        self.start()
+        uid = self.deliver('1.M1.host')
+        self.wait_uid(uid)
+        self.settled()
+        os.rename(f'{self.top}/new/1.M1.host',
+                  f'{self.top}/cur/1.M1.host:2,RS')
+        got = self.disk()[uid]
+        self.assertEqual(got['flags'], mbxfile.SEEN | mbxfile.ANSWERED
+                         | mbxfile.OLD)
+        self.assertEqual(self.find('1.M1.host'), 'cur/1.M1.host:2,RS')
+
+    def test_dovecot_expunges(self):
+        self.start()
+        uid = self.deliver('1.M1.host', flags='S')
+        self.wait_uid(uid)
+        self.settled()
+        os.unlink(f'{self.top}/cur/1.M1.host:2,S')
+        self.assertNotIn(uid, self.disk())
+        self.assertIsNone(self.find('1.M1.host'))
+        self.remount(True)
+        self.assertIsNone(self.find('1.M1.host'))
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3])
+
+    def test_uw_sets_flags(self):
+        self.start(mbxfile.mailbox(3, keywords=('One',)))
+        uid = self.deliver('1.M1.host')
+        other = self.deliver('2.M1.host', flags='FP')
+        self.wait_uid(other)
+        self.settled()
+        self.c_client(f'set {uid} \\Seen One', f'set {other} \\Deleted',
+                      f'clear {other} \\Flagged')
+        self.wait_name('cur/1.M1.host:2,Sa')
+        self.wait_name('cur/2.M1.host:2,TP')
+        self.assertEqual(self.read('1.M1.host'), LF)
+        st = os.stat(f'{self.top}/cur/1.M1.host:2,Sa')
+        self.assertEqual(st.st_mtime, DATE)
+
+    def test_uw_sees_it(self):
+        """Not recent any more: in cur/."""
+        self.start()
+        self.wait_uid(self.deliver('1.M1.host'))
+        self.settled()
+        self.c_client('ping')
+        self.wait_name('cur/1.M1.host:2,')
+
+    def test_uw_expunges(self):
+        self.start()
+        first = self.deliver('1.M1.host')
+        second = self.deliver('2.M1.host')
+        self.wait_uid(second)
+        self.settled()
+        self.c_client(f'set {first} \\Deleted', 'expunge')
+        harness.wait_for('the file to go',
+                         lambda: self.find('1.M1.host') is None)
+        self.assertIsNotNone(self.find('2.M1.host'))
+        self.assertEqual(self.status()['mirrored'], 1)
+        for drop in (False, True):
+            self.remount(drop)
+            self.assertIsNone(self.find('1.M1.host'))
+            self.settled()
+            self.assertEqual(sorted(self.mbx()), [1, 2, 3, second])
+
+    def test_uw_expunges_while_nobody_looks(self):
+        self.start()
+        first = self.deliver('1.M1.host')
+        self.wait_uid(first)
+        self.settled()
+        self.r.unmount()
+        self.c_client(f'set {first} \\Deleted', 'expunge')
+        self.r.mount(self.options)
+        self.assertIsNone(self.find('1.M1.host'))
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3])
+
+    def test_damage_deletes_nothing(self):
+        self.start()
+        first = self.deliver('1.M1.host')
+        self.wait_uid(first)
+        self.settled()
+        with open(self.path, 'rb') as f:
+            good = f.read()
+        at = mbxfile.offsets(good)[2]
+        self.r.expect_log('damage|record at', 'MBX yet')
+        at = good.index(b',', at)
+        with open(self.path, 'r+b') as f:
+            f.seek(at)
+            f.write(b'rubbish')
+        self.deliver('2.M1.host')
+        for drop in (False, True):
+            self.assertIsNotNone(self.find('1.M1.host'))
+            self.r.unmount()
+            self.r.mount(self.options)
+        harness.wait_for('status', lambda: 'damaged' in
+                         self.status().get('waits_for', ''))
+        with open(self.path, 'r+b') as f:
+            f.seek(at)
+            f.write(good[at:at + 7])
+        self.settled()
+        self.assertEqual(self.read('1.M1.host'), LF)
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 4, 5])
+
+    def test_an_older_mailbox_is_put_back(self):
+        self.start()
+        with open(self.path, 'rb') as f:
+            old = f.read()
+        self.wait_uid(self.deliver('1.M1.host'))
+        self.settled()
+        self.r.expect_log('an older mailbox was put in place')
+        self.r.unmount()
+        with open(self.path, 'r+b') as f:
+            f.truncate(0)
+            f.write(old)
+        self.r.mount(self.options)
+        self.assertIsNotNone(self.find('1.M1.host'))
+        self.wait_uid(4)
+        self.settled()
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 4])
+
+    def test_uw_numbers_it_anew(self):
+        self.start()
+        self.wait_uid(self.deliver('1.M1.host'))
+        self.wait_uid(self.deliver('2.M1.host', flags='F'))
+        self.settled()
+        self.r.expect_log('UW has reset UIDVALIDITY')
+        with open(self.path, 'r+b') as f:
+            f.seek(7)
+            f.write(b'%08x' % 0x5b3d5a10)
+        harness.wait_for('the reset', lambda: 'reset' in self.r.log()
+                         or os.listdir(f'{self.top}/cur') is None)
+        self.assertEqual(len(self.names()), 5)
+        self.assertIsNotNone(self.find('1.M1.host'))
+        uids = self.uidlist()
+        self.assertEqual(uids['1.M1.host'], 4)
+        self.assertEqual(uids['2.M1.host'], 5)
+        self.settled()
+        for drop in (False, True):
+            self.remount(drop)
+            self.assertEqual(len(self.names()), 5)
+            self.settled()
+            self.assertEqual(len(self.disk()), 5)
+
+    # UIDs
+
+    def test_uw_took_the_uid(self):
+        self.start()
+        self.r.expect_log('another UID at Dovecot')
+        # UW numbers while nobody reserves.
+        self.r.unmount()
+        base = '1.M1.host'
+        store = f'{self.r.store}/alice'
+        with open(f'{store}/new/{base}', 'xb') as f:
+            f.write(LF)
+        os.utime(f'{store}/new/{base}', (DATE, DATE))
+        os.chown(f'{store}/new/{base}', self.uid, self.uid)
+        with open(f'{store}/dovecot-uidlist', 'a') as f:
+            f.write(f'4 :{base}\n')
+        self.uw_delivers()
+        self.c_client('ping')
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 4])
+        self.r.mount(self.options)
+        self.assertEqual(len(self.names()), 5)
+        self.wait_uid(5)
+        self.settled()
+        self.assertEqual(self.disk()[5]['text'], CRLF)
+        self.assertEqual(len(self.names()), 5)
+        self.assertEqual(self.uidlist()[base], 4)
+        found = self.r.folder_status('alice', 'INBOX')['legacy']
+        ours = [d for d in found['disagreements'] if d['name'] == base]
+        self.assertEqual([(d['dovecot'], d['mbx']) for d in ours], [(4, 5)])
+        # Dovecot does not use 5 for another one.
+        self.assertEqual(self.next_uid(), 6)
+        again = self.deliver('2.M1.host')
+        self.wait_uid(again)
+        self.assertEqual(len(self.names()), 6)
+        self.remount(True)
+        self.assertEqual(len(self.names()), 6)
+
+    def test_uids_are_reserved(self):
+        """Also without the mirror: UW goes on above Dovecot's."""
+        self.start(mirror='off')
+        self.deliver('1.M1.host')
+        self.deliver('2.M1.host')
+
+        def uidlast():
+            with open(self.path, 'rb') as f:
+                return int(f.read()[15:23], 16)
+        harness.wait_for('UIDLAST', lambda: uidlast() == 5)
+        self.uw_delivers()
+        harness.wait_for('six', lambda: len(self.names()) == 6)
+        self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3, 4, 5, 6])
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 6])
+        self.assertEqual(self.status()['mirror'], 'off')
+        self.r.remount(options=self.options)
+        self.assertEqual(len(self.names()), 6)
+
+    # What cannot be
+
+    def test_no_octets(self):
+        self.start()
+        self.r.expect_log('cannot be in the MBX: it has no octets')
+        self.deliver('1.M1.host', b'')
+        uid = self.deliver('2.M1.host')
+        self.wait_uid(uid)
+        harness.wait_for('status', lambda: self.status()['refused'])
+        refused = self.status()['refused']
+        self.assertEqual([r['name'] for r in refused], ['1.M1.host'])
+        self.assertIn('no octets', refused[0]['why'])
+        self.assertIsNotNone(self.find('1.M1.host'))
+        text = self.r.tool('status', self.r.mnt).stdout
+        self.assertIn('1.M1.host', text)
+        self.assertEqual(sorted(self.mbx()), [1, 2, 3, 5])
+
+    def test_mbxmax(self):
+        self.start(mbxmax='64k')
+        self.r.expect_log('cannot be in the MBX: the mailbox would become')
+        self.deliver('1.M1.host', b'x' * 70000)
+        self.wait_uid(self.deliver('2.M1.host'))
+        self.settled()
+        self.assertEqual([r['name'] for r in self.status()['refused']],
+                         ['1.M1.host'])
+        self.assertEqual(self.read('1.M1.host'), b'x' * 70000)
+
+    def test_a_locked_mailbox(self):
+        self.start(lockwait='1')
+        self.r.expect_log('not in the MBX yet')
+        r = subprocess.Popen(
+            ['flock', '-x', self.lock_file(), 'sleep', '4'])
+        self.addCleanup(r.wait)
+        time.sleep(0.3)
+        self.put('1.M1.host')
+        uid = self.number('1.M1.host')
+        harness.wait_for('status', lambda: self.status().get('waits_for')
+                         and self.status()['lag_ms'] > 0)
+        self.wait_uid(uid)
+        self.settled()
+        self.assertNotIn('waits_for', self.status())
+
+    def lock_file(self):
+        st = os.stat(self.path)
+        path = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        with open(path, 'a'):
+            os.chmod(path, 0o666)
+        return path
+
+
+if __name__ == '__main__':
+    harness.main()
