@@ -42,7 +42,10 @@ struct files {
 	pthread_mutex_t lock;
 	pthread_cond_t let_go;
 	struct set set;
-	_Atomic int64_t at[2]; /* cur/, new/: the time of what was read */
+	/* cur/ and new/: while the lock is held, and the time of what was read
+	 */
+	int dirs[2];
+	_Atomic int64_t at[2];
 	bool said_doubles;
 };
 
@@ -191,9 +194,9 @@ static int64_t time_of(const struct stat *st)
 	return io_ns(&now) - ns < TICK_NS ? NEVER : ns;
 }
 
-static int read_dir(struct folder *f, bool in_new, struct set *s, int64_t *at)
+static int read_dir(int dir, bool in_new, struct set *s, int64_t *at)
 {
-	int fd = folder_open_dir(f, sub_name(in_new));
+	int fd = io_open_beneath(dir, ".", O_RDONLY | O_DIRECTORY);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *de;
 	struct stat st;
@@ -238,10 +241,10 @@ static int read_both(struct folder *f, struct files *t)
 	int ret = set_init(&fresh);
 
 	for (int i = 0; ret == 0 && i < 2; i++)
-		ret = read_dir(f, i == 1, &fresh, &at[i]);
+		ret = read_dir(t->dirs[i], i == 1, &fresh, &at[i]);
 	if (ret < 0) {
 		set_fini(&fresh);
-		return ret == -ENOENT ? -EIO : ret;
+		return ret;
 	}
 	for (size_t i = 0; i < t->set.size; i++) {
 		for (struct entry *e = t->set.buckets[i]; e; e = e->next) {
@@ -259,13 +262,41 @@ static int read_both(struct folder *f, struct files *t)
 	return 0;
 }
 
-static bool is_as_read(struct folder *f, struct files *t, bool in_new)
+static bool is_as_read(struct files *t, bool in_new)
 {
-	AUTO_FD int fd = folder_open_dir(f, sub_name(in_new));
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 &&
+	return fstat(t->dirs[in_new], &st) == 0 &&
 		io_ns(&st.st_mtim) == atomic_load(&t->at[in_new]);
+}
+
+static void close_dirs(struct files *t)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(t->dirs); i++) {
+		base_auto_close(&t->dirs[i]);
+		t->dirs[i] = -1;
+	}
+}
+
+static int open_dirs(struct folder *f, struct files *t)
+{
+	t->dirs[0] = folder_open_dir(f, "cur");
+	t->dirs[1] = t->dirs[0] < 0 ? t->dirs[0] : folder_open_dir(f, "new");
+	if (t->dirs[1] >= 0)
+		return 0;
+	return t->dirs[1] == -ENOENT ? -EIO : t->dirs[1];
+}
+
+/* Come to hold the lock: see that the table is what lies there. */
+static int enter(struct folder *f, struct files *t)
+{
+	int ret = open_dirs(f, t);
+
+	if (ret == 0 && (!is_as_read(t, false) || !is_as_read(t, true)))
+		ret = read_both(f, t);
+	if (ret < 0)
+		close_dirs(t);
+	return ret;
 }
 
 /* ---- the table ----------------------------------------------------------- */
@@ -297,13 +328,12 @@ static struct files *table_of(struct folder *f)
 int files_lock(struct folder *f)
 {
 	struct files *t = table_of(f);
-	int ret = 0;
+	int ret;
 
 	if (!t)
 		return -ENOMEM;
 	(void)pthread_mutex_lock(&t->lock);
-	if (!is_as_read(f, t, false) || !is_as_read(f, t, true))
-		ret = read_both(f, t);
+	ret = enter(f, t);
 	if (ret < 0)
 		(void)pthread_mutex_unlock(&t->lock);
 	return ret;
@@ -311,6 +341,7 @@ int files_lock(struct folder *f)
 
 void files_unlock(struct folder *f)
 {
+	close_dirs(f->files);
 	(void)pthread_mutex_unlock(&f->files->lock);
 }
 
@@ -360,14 +391,14 @@ int files_each(struct folder *f, files_fn *fn, void *arg)
 static int move_on(struct folder *f, bool in_new)
 {
 	_Atomic int64_t *at = &f->files->at[in_new];
-	int ret = folder_bump(f, sub_name(in_new));
-	AUTO_FD int fd = folder_open_dir(f, sub_name(in_new));
+	int fd = f->files->dirs[in_new];
+	int ret = folder_bump_open(f, in_new, fd);
 	int64_t last = atomic_load(at), ns;
 	struct stat st;
 
-	if (ret < 0 || fd < 0 || fstat(fd, &st) < 0) {
+	if (ret < 0 || fstat(fd, &st) < 0) {
 		atomic_store(at, NEVER);
-		return ret < 0 ? ret : fd < 0 ? fd : -errno;
+		return ret < 0 ? ret : -errno;
 	}
 	ns = io_ns(&st.st_mtim);
 	if (ns <= last) {
@@ -405,20 +436,17 @@ static bool same_base(const char *a, const char *b)
 	return len == info_split(b, strlen(b)) && memcmp(a, b, len) == 0;
 }
 
-static int rename_file(struct folder *f, bool from_new, const char *from,
+static int rename_file(const struct files *t, bool from_new, const char *from,
 		       bool to_new, const char *to)
 {
-	AUTO_FD int from_dir = folder_open_dir(f, sub_name(from_new));
-	AUTO_FD int to_dir = folder_open_dir(f, sub_name(to_new));
 	struct stat st;
 
-	if (from_dir < 0 || to_dir < 0)
-		return -EIO;
 	if (from_new == to_new && strcmp(from, to) == 0)
-		return fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) < 0
+		return fstatat(t->dirs[to_new], to, &st, AT_SYMLINK_NOFOLLOW) <
+				0
 			? -errno
 			: 0;
-	return io_rename_new(from_dir, from, to_dir, to);
+	return io_rename_new(t->dirs[from_new], from, t->dirs[to_new], to);
 }
 
 int files_rename(struct folder *f, bool from_new, const char *from, bool to_new,
@@ -430,7 +458,7 @@ int files_rename(struct folder *f, bool from_new, const char *from, bool to_new,
 
 	if (!same_base(from, to) && files_find(f, to))
 		return -EEXIST;
-	ret = rename_file(f, from_new, from, to_new, to);
+	ret = rename_file(f->files, from_new, from, to_new, to);
 	if (ret < 0)
 		return ret;
 	set_remove(&f->files->set, from);
@@ -445,8 +473,7 @@ int files_rename(struct folder *f, bool from_new, const char *from, bool to_new,
 
 int files_unlink(struct folder *f, bool in_new, const char *name)
 {
-	AUTO_FD int dir = folder_open_dir(f, sub_name(in_new));
-	int ret = dir < 0 ? -EIO : io_unlink(dir, name, 0);
+	int ret = io_unlink(f->files->dirs[in_new], name, 0);
 
 	if (ret < 0)
 		return ret;
@@ -458,13 +485,9 @@ int files_unlink(struct folder *f, bool in_new, const char *name)
 int files_take_in(struct folder *f, int from_dir, const char *from, bool to_new,
 		  const char *to)
 {
-	AUTO_FD int dir = folder_open_dir(f, sub_name(to_new));
-	int ret;
-
-	if (dir < 0)
-		return -EIO;
-	ret = files_find(f, to) ? -EEXIST
-				: io_rename_new(from_dir, from, dir, to);
+	int dir = f->files->dirs[to_new];
+	int ret = files_find(f, to) ? -EEXIST
+				    : io_rename_new(from_dir, from, dir, to);
 	if (ret < 0)
 		return ret;
 	added(f, to_new, to);
@@ -475,8 +498,7 @@ int files_take_in(struct folder *f, int from_dir, const char *from, bool to_new,
 int files_take_out(struct folder *f, bool in_new, const char *name, int to_dir,
 		   const char *to)
 {
-	AUTO_FD int dir = folder_open_dir(f, sub_name(in_new));
-	int ret = dir < 0 ? -EIO : io_rename_new(dir, name, to_dir, to);
+	int ret = io_rename_new(f->files->dirs[in_new], name, to_dir, to);
 
 	if (ret < 0)
 		return ret;
@@ -488,8 +510,7 @@ int files_take_out(struct folder *f, bool in_new, const char *name, int to_dir,
 int files_hand_over(struct folder *f, bool from_new, const char *from,
 		    struct folder *g, bool to_new, const char *to)
 {
-	AUTO_FD int dir = folder_open_dir(f, sub_name(from_new));
-	int ret = dir < 0 ? -EIO : files_take_in(g, dir, from, to_new, to);
+	int ret = files_take_in(g, f->files->dirs[from_new], from, to_new, to);
 
 	if (ret < 0)
 		return ret;
@@ -500,12 +521,8 @@ int files_hand_over(struct folder *f, bool from_new, const char *from,
 
 int files_link_in(struct folder *f, int fd, bool to_new, const char *to)
 {
-	AUTO_FD int dir = folder_open_dir(f, sub_name(to_new));
-	int ret;
-
-	if (dir < 0)
-		return -EIO;
-	ret = files_find(f, to) ? -EEXIST : io_link_fd(fd, dir, to);
+	int dir = f->files->dirs[to_new];
+	int ret = files_find(f, to) ? -EEXIST : io_link_fd(fd, dir, to);
 	if (ret < 0)
 		return ret;
 	added(f, to_new, to);
@@ -547,12 +564,17 @@ void files_let_go(struct folder *f, const char *base)
 	(void)pthread_cond_broadcast(&f->files->let_go);
 }
 
-void files_wait(struct folder *f, const char *base)
+int files_wait(struct folder *f, const char *base)
 {
 	const struct entry *e = *set_find(&f->files->set, base);
+	struct files *t = f->files;
 
+	if (!e || !e->file.held)
+		return 0;
 	while (e && e->file.held) {
-		(void)pthread_cond_wait(&f->files->let_go, &f->files->lock);
-		e = *set_find(&f->files->set, base);
+		close_dirs(t);
+		(void)pthread_cond_wait(&t->let_go, &t->lock);
+		e = *set_find(&t->set, base);
 	}
+	return enter(f, t);
 }

@@ -91,5 +91,6 @@ void files_bumped(const struct folder *f, bool in_new, int64_t was, int64_t is);
 void files_hold(struct folder *f, const char *base);
 void files_let_go(struct folder *f, const char *base);
 /** files_wait - with the lock: until nobody holds @base; it has to be looked up
- * again afterwards */
-void files_wait(struct folder *f, const char *base);
+ * again afterwards. Return: as files_lock(), and the lock is held all the same
+ */
+MUST_CHECK int files_wait(struct folder *f, const char *base);

@@ -196,7 +196,7 @@ int folder_open_dir(const struct folder *f, const char *sub)
  * inequality, and scans a directory with a future time again and again. The
  * time is that of the real directory, so it outlives the daemon.
  */
-static int bump_open(const struct folder *f, bool in_new, int fd)
+int folder_bump_open(const struct folder *f, bool in_new, int fd)
 {
 	static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 	struct timespec now;
@@ -225,7 +225,7 @@ int folder_bump(const struct folder *f, const char *sub)
 {
 	AUTO_FD int fd = folder_open_dir(f, sub);
 
-	return fd < 0 ? fd : bump_open(f, sub[0] == 'n', fd);
+	return fd < 0 ? fd : folder_bump_open(f, sub[0] == 'n', fd);
 }
 
 int folder_bump_soon(struct folder *f, bool in_new)
@@ -234,7 +234,7 @@ int folder_bump_soon(struct folder *f, bool in_new)
 
 	if (*fd < 0)
 		*fd = folder_open_dir(f, in_new ? "new" : "cur");
-	return *fd < 0 ? *fd : bump_open(f, in_new, *fd);
+	return *fd < 0 ? *fd : folder_bump_open(f, in_new, *fd);
 }
 
 void folder_bump_done(struct folder *f)

@@ -22,6 +22,8 @@ void folder_trust(struct folder *f, const struct stamp *s);
 /** folder_distrust - with the sync_lock: the next folder_sync() has to look at
  * every message */
 void folder_distrust(struct folder *f);
+/** folder_bump_open - folder_bump() of the directory open at @fd */
+MUST_CHECK int folder_bump_open(const struct folder *f, bool in_new, int fd);
 /** folder_bump_soon - folder_bump() with a lease, which keeps the directories
  * open for the next one; folder_bump_done() closes them */
 MUST_CHECK int folder_bump_soon(struct folder *f, bool in_new);

@@ -64,9 +64,9 @@ static int wait_for(struct folder *f, const char *base)
 
 	if (ret < 0)
 		return ret;
-	files_wait(f, base);
+	ret = files_wait(f, base);
 	files_unlock(f);
-	return 0;
+	return ret;
 }
 
 /*
@@ -113,6 +113,30 @@ static void let_go(struct grip *g, bool stale)
 
 /* ---- files --------------------------------------------------------------- */
 
+static int unlink_as_user(const struct place *p)
+{
+	struct identity was;
+	int ret = mail_act_as_user(p->dir, &was);
+
+	if (ret < 0)
+		return ret;
+	ret = files_unlink(p->f, p->in_new, p->name);
+	identity_leave(was);
+	return ret;
+}
+
+static int rename_as_user(const struct place *p, const struct place *to)
+{
+	struct identity was;
+	int ret = mail_act_as_user(p->dir, &was);
+
+	if (ret < 0)
+		return ret;
+	ret = files_rename(p->f, p->in_new, p->name, to->in_new, to->name);
+	identity_leave(was);
+	return ret;
+}
+
 /*
  * The MBX first, the journal last: after a crash between, mirror_settle() finds
  * a file whose copy was expunged, and removes it. The other way round it would
@@ -120,17 +144,12 @@ static void let_go(struct grip *g, bool stale)
  */
 static int unlink_once(const struct place *p, struct grip *g)
 {
-	struct identity was;
 	int ret = is_there(p) ? 0 : -ENOENT;
 
 	if (ret == 0 && g->uid != 0)
 		ret = change_remove(p->f, g->uid);
 	if (ret == 0)
-		ret = mail_act_as_user(p->dir, &was);
-	if (ret < 0)
-		return ret;
-	ret = files_unlink(p->f, p->in_new, p->name);
-	identity_leave(was);
+		ret = unlink_as_user(p);
 	/* What cannot be written down is found out at the next sync. */
 	if (ret == 0 && g->uid != 0 && mirror_forget(p->f, p->base) < 0)
 		log_trace(LOG_VIEW, "%s: still in the journal", p->base);
@@ -156,18 +175,11 @@ int mail_file_unlink(const struct place *p)
 static int reflag_once(const struct place *p, const struct place *to,
 		       struct grip *g)
 {
-	struct identity was;
 	int ret = is_there(p) ? 0 : -ENOENT;
 
 	if (ret == 0 && g->uid != 0)
 		ret = change_flags(p->f, g->uid, p->name, to->name, to->in_new);
-	if (ret == 0)
-		ret = mail_act_as_user(p->dir, &was);
-	if (ret < 0)
-		return ret;
-	ret = files_rename(p->f, p->in_new, p->name, to->in_new, to->name);
-	identity_leave(was);
-	return ret;
+	return ret == 0 ? rename_as_user(p, to) : ret;
 }
 
 int mail_file_reflag(const struct place *p, const struct place *to)
