@@ -353,7 +353,7 @@ void foldername_map(const char *legacy, enum foldername_dots dots, char *out,
 }
 
 /* Undoes put_escape(). Return: octets read. */
-static size_t unescape(const char *p, char *out)
+static size_t unescape(const char *p, enum foldername_dots dots, char *out)
 {
 	static const struct {
 		const char *text;
@@ -361,12 +361,15 @@ static size_t unescape(const char *p, char *out)
 	} escapes[] = { { "\\2e", '.' }, { "\\5c", '\\' }, { "\\7e", '~' } };
 
 	for (size_t i = 0; i < ARRAY_LEN(escapes); i++) {
-		if (strncmp(p, escapes[i].text, 3) == 0) {
+		if (dots == DOTS_ESCAPE &&
+		    strncmp(p, escapes[i].text, 3) == 0) {
 			*out = escapes[i].c;
 			return 3;
 		}
 	}
-	*out = *p == '.' ? '/' : *p;
+	*out = *p;
+	if (*p == '.')
+		*out = '/';
 	return 1;
 }
 
@@ -392,14 +395,8 @@ int foldername_legacy(const char *dir, enum foldername_dots dots, char *out)
 
 	if (*dir != '.' || strlen(dir) > FOLDERNAME_MAX)
 		return -EINVAL;
-	for (const char *p = dir + 1; *p; len++) {
-		if (dots == DOTS_ESCAPE) {
-			p += unescape(p, out + len);
-		} else {
-			out[len] = *p == '.' ? '/' : *p;
-			p++;
-		}
-	}
+	for (const char *p = dir + 1; *p; len++)
+		p += unescape(p, dots, out + len);
 	out[len] = '\0';
 	if (!*out || *out == '/' || out[len - 1] == '/' || !is_for_uw(out))
 		return -EINVAL;

@@ -85,6 +85,9 @@ MUST_CHECK int ledger_parse(const char *text, size_t len, struct ledger *out);
 /** ledger_format - the text, NUL-terminated, to be freed. Return: 0; -ENOMEM */
 MUST_CHECK int ledger_format(const struct ledger *l, char **out,
 			     size_t *len_out);
+/** ledger_format_dirty - the lines that differ from the file, to be appended */
+MUST_CHECK int ledger_format_dirty(const struct ledger *l, char **out,
+				   size_t *len_out);
 /** ledger_load - read file @name in @dirfd; a missing file gives an empty
  * ledger. Return: 0; -EBADMSG; -errno */
 MUST_CHECK int ledger_load(int dirfd, const char *name, struct ledger *out);

@@ -16,10 +16,9 @@
 #include "compat/log.h"
 #include "compat/mbxrec.h"
 #include "compat/text.h"
-#include "fs/folder_internal.h"
 #include "fs/move.h"
 #include "fs/place.h"
-#include "fs/tree.h"
+#include "fs/remove.h"
 
 enum {
 	VARIANTS = 1000,  /* of a name that is taken */
@@ -265,26 +264,6 @@ static int compare(struct look *k)
 	return 0;
 }
 
-/*
- * Mail that was delivered through the view nobody asked to delete, so the
- * folder shows it, as a native one would. Either way other messages show from
- * now on.
- */
-static void show_gone(struct folder *f, bool gone)
-{
-	bool plain = gone && tree_has_mail(f->user, f->dir);
-	bool seen = plain || atomic_load(&f->plain);
-	int ret = gone ? 0 : tree_make_folder(f->user, f->dir);
-
-	atomic_store(&f->plain, plain);
-	if (ret == 0 && seen)
-		ret = folder_bump(f, "new");
-	if (ret == 0 && seen)
-		ret = folder_bump(f, "cur");
-	if (ret < 0)
-		log_trace(LOG_VIEW, "folder %u: %d", folder_id(f).number, ret);
-}
-
 /* Return: whether it is the first time. */
 static bool note_missing(struct folder *f, bool missing)
 {
@@ -294,7 +273,7 @@ static bool note_missing(struct folder *f, bool missing)
 	f->missed = missing ? f->missed + 1 : 0;
 	is = f->missed >= MISSED_TWICE;
 	if (was != is)
-		show_gone(f, is);
+		remove_note(f, is);
 	atomic_store(&f->gone, is);
 	if (was != is) {
 		folder_log_name(f, name, sizeof(name));

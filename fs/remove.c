@@ -8,6 +8,7 @@
 #include "compat/log.h"
 #include "compat/mbxmove.h"
 #include "compat/text.h"
+#include "fs/folder_internal.h"
 #include "fs/move.h"
 #include "fs/trash.h"
 #include "fs/tree.h"
@@ -168,6 +169,26 @@ int remove_gone(struct user *u, struct folder *f)
 		: -EEXIST;
 }
 
+/*
+ * Mail that was delivered through the view nobody asked to delete, so the
+ * folder shows it, as a native one would. Either way other messages show from
+ * now on.
+ */
+void remove_note(struct folder *f, bool gone)
+{
+	bool plain = gone && tree_has_mail(f->user, f->dir);
+	bool seen = plain || atomic_load(&f->plain);
+	int ret = gone ? 0 : tree_make_folder(f->user, f->dir);
+
+	atomic_store(&f->plain, plain);
+	if (ret == 0 && seen)
+		ret = folder_bump(f, "new");
+	if (ret == 0 && seen)
+		ret = folder_bump(f, "cur");
+	if (ret < 0)
+		log_trace(LOG_VIEW, "folder %u: %d", folder_id(f).number, ret);
+}
+
 /* ---- after a crash ------------------------------------------------------- */
 
 static bool was_begun(const struct user *u, const char *name)
@@ -181,7 +202,7 @@ static bool was_begun(const struct user *u, const char *name)
 
 static int finish_one(struct user *u, struct ledger_folder *l)
 {
-	struct ledger_names names;
+	struct ledger_names names = { .dir = NULL };
 	int ret;
 
 	if (move_is_file(u, l->legacy, l) || !was_begun(u, l->trash)) {

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "compat/base.h"
 #include "fs/user.h"
 
@@ -27,6 +29,10 @@ MUST_CHECK int remove_folder(struct user *u, struct folder *f,
  * Return: 0; -EEXIST when the mailbox is back; -errno
  */
 MUST_CHECK int remove_gone(struct user *u, struct folder *f);
+
+/** remove_note - the folder's mailbox is gone, or is back: says whether what
+ * lies in its directory shows */
+void remove_note(struct folder *f, bool gone);
 
 /** remove_finish - for the thread that attaches the user: delete what the
  * ledger says was being deleted, or take it back */
