@@ -175,6 +175,27 @@ static int put_row(struct folder *f, const struct msg *was,
 	return ret == 0 ? bump(f, true, new) : ret;
 }
 
+/* New letters go before the flags: the journal can be without space, the field
+ * in the MBX cannot. */
+static int write_flags(struct folder *f, const struct msg *was,
+		       const struct wish *w, struct msg *is)
+{
+	uint32_t letters = folder_letters(f, was->uid);
+	bool more = w->letters & ~letters;
+	int ret = more ? bump(f, true, sync_in_new(was)) : 0;
+
+	if (ret == 0 && more)
+		ret = keep_letters(f, was->uid, w->letters | letters);
+	if (ret < 0)
+		return ret;
+	ret = box_of(f)->ops->flag(box_of(f), was, NULL, &w->flags, is);
+	if (ret < 0 && more && keep_letters(f, was->uid, letters) < 0)
+		log_warn("folder %u: message %u keeps letters that could not "
+			 "be set",
+			 f->id.number, was->uid);
+	return ret;
+}
+
 int change_flags(struct folder *f, uint32_t uid, const char *from,
 		 const char *to, bool to_new)
 {
@@ -186,8 +207,7 @@ int change_flags(struct folder *f, uint32_t uid, const char *from,
 		return ret;
 	ret = make_wish(f, uid, from, to, &w);
 	if (ret == 0)
-		ret = box_of(f)->ops->flag(box_of(f), &was, NULL, &w.flags,
-					   &is);
+		ret = write_flags(f, &was, &w, &is);
 	if (ret < 0)
 		return ret;
 	if (is.flags & MSG_EXPUNGED)

@@ -13,6 +13,7 @@
 
 #include "compat/io.h"
 #include "compat/log.h"
+#include "fs/settle.h"
 #include "index/sync.h"
 
 enum {
@@ -77,6 +78,9 @@ struct journal *folder_journal(struct folder *f)
 		atomic_store(&f->journal, j);
 	}
 	(void)pthread_mutex_unlock(&journals_lock);
+	/* Dovecot may have named them when we were not there. */
+	if (count > 0)
+		settle_letters(f);
 	return j;
 }
 
