@@ -184,6 +184,8 @@ class Case(harness.Case):
             comparison of states; done is whether all calls were answered.
         between(before, after): {mailbox: [messages]}, what c-client may find
             beside the two states.
+        mailboxes(before, after, dumps): instead of the usual look at what
+            c-client finds before the new start.
         options: of the mount, beside scan=touch.
         again=False: do() cannot be called twice.
         """
@@ -247,10 +249,11 @@ class _Stops:
     """One operation and all its stops."""
 
     def __init__(self, case, do, make=None, prepare=None, warm=None,
-                 wait=None, check=None, between=None, options=None,
-                 again=True):
+                 wait=None, check=None, between=None, mailboxes=None,
+                 options=None, again=True):
         self.case, self.do, self.again = case, do, again
         self.between = between or (lambda before, after: None)
+        self.mailboxes = mailboxes or self._mailboxes
         self.prepare, self.wait = prepare, wait
         self.warm = look_at_all if warm is None else warm
         self.check = check or type(case).check
@@ -338,6 +341,15 @@ class _Stops:
                                  + self.rig.log())
         return proc.returncode == STOPPED
 
+    def _kill(self):
+        """The daemon that was started to look; an orderly end takes longer,
+        and nobody needs what it leaves."""
+        proc, self.rig.daemon = self.rig.daemon, None
+        if proc:
+            proc.kill()
+            proc.wait(CALL)
+            self.rig.force(self.rig.mnt)
+
     def _look(self, first=False):
         """Start again and see what there is."""
         self.rig.mount(self.options)
@@ -354,8 +366,7 @@ class _Stops:
             answer, stopped = self._once(n)
             with self.case.subTest(step=n, before=self._name(stopped)):
                 self._after_stop(answer, stopped)
-            if self.rig.daemon:
-                self._unmount(self.rig.daemon)
+            self._kill()
             if not stopped:
                 return n - 1
         raise AssertionError(f'more than {MOST} steps')
@@ -376,11 +387,12 @@ class _Stops:
             self._unmount(self.rig.daemon)
             if self.warm:
                 self._save()
+        self._restore()
         answer, _ = self._once(0)
         if answer != DONE:
             raise AssertionError('it fails without being stopped')
         self.after = self._look()
-        self._unmount(self.rig.daemon)
+        self._kill()
 
     def _name(self, stopped):
         if stopped:
@@ -388,10 +400,13 @@ class _Stops:
                               [2].splitlines()[0].strip())
         return self.names[-1] if stopped else 'the end'
 
+    def _mailboxes(self, before, after, found):
+        self.case.check_mailboxes(before, after, found,
+                                  self.between(before, after))
+
     def _after_stop(self, answer, stopped):
         case = self.case
-        case.check_mailboxes(self.before, self.after, mailboxes(self.rig),
-                             self.between(self.before, self.after))
+        self.mailboxes(self.before, self.after, mailboxes(self.rig))
         found = self._look()
         self.check(case, self.before, self.after, found,
                    answer == DONE or not stopped)

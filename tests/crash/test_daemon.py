@@ -80,6 +80,214 @@ def name_keywords(top, text):
     os.rename(lock, f'{top}/dovecot-keywords')
 
 
+class Changes(steps.Case):
+    make = staticmethod(stores)
+
+    def test_a_flag(self):
+        self.steps(lambda top: reflag(top, 2, 'FS'), 4)
+
+    def test_a_keyword(self):
+        self.steps(lambda top: reflag(top, 2, 'Sb'), 4)
+
+    def test_flags_of_many(self):
+        """Every message by itself is as before or as after."""
+        def do(top):
+            for uid in range(1, 5):
+                reflag(top, uid, 'RS')
+
+        def check(case, before, after, found, done):
+            case.assertEqual(sorted(found.bases()), sorted(after.bases()))
+            names = sorted(found.view[''], key=lambda n: int(
+                n[4:].split('.')[0]))
+            letters = [flags_of(n) for n in names]
+            at = letters.count('RS')
+            case.assertEqual(letters, ['RS'] * at + [''] * (4 - at))
+            case.assertTrue(at == 4 or not done)
+            case.check_uids(before, after, found)
+            case.check_mailboxes(before, after, found.mbx,
+                                 between(before, after))
+
+        def between(before, after):
+            """The first, the first two... have their flags."""
+            was, now = (s.mbx['INBOX']['mail'] for s in (before, after))
+            return {'INBOX': [{**was, **{uid: now[uid] for uid in now
+                                         if uid <= last}}
+                              for last in range(1, 4)]}
+        self.steps(do, 7, check=check, between=between, again=False)
+
+    def test_a_new_keyword(self):
+        """The letter first, then its name. The letter is not kept where the
+        flags are: it comes before those."""
+        words = '0 Label\n1 Other\n2 Fresh\n'
+
+        def do(top):
+            reflag(top, 3, 'Sc')
+            name_keywords(top, words)
+
+        def check(case, before, after, found, done):
+            case.check_mailboxes(before, after, found.mbx,
+                                 between(before, after))
+            letter = {folder: {n.replace(':2,Sc', ':2,c'): v
+                               for n, v in names.items()}
+                      for folder, names in after.view.items()}
+            case.assertIn(found.view, (before.view, letter, after.view))
+            case.assertIn(found.keywords, (before.keywords, after.keywords))
+            if done or found.keywords == after.keywords:
+                case.assertEqual(found.view, after.view)
+                case.assert_same(after.mbx['INBOX']['mail'],
+                                 found.mbx['INBOX']['mail'], 'named')
+            case.check_uids(before, after, found)
+
+        def wait(rig):
+            """A letter that has got its name becomes a keyword."""
+            top = os.path.join(rig.mnt, steps.USER)
+            with open(f'{top}/dovecot-keywords') as f:
+                named = f.read() == words
+            if named and find(top, 3).endswith('c'):
+                harness.wait_for('the keyword', lambda: steps.mailboxes(rig)[
+                    'INBOX']['mail'][3]['keywords'] == 'fresh', 5)
+
+        def between(before, after):
+            """Message 3 has its flag, its keyword not yet."""
+            was, now = (s.mbx['INBOX']['mail'] for s in (before, after))
+            return {'INBOX': [{**now, 3: {**now[3],
+                                          'keywords': was[3]['keywords']}}]}
+        self.steps(do, 10, check=check, between=between, wait=wait)
+
+    def test_expunge(self):
+        self.steps(lambda top: os.unlink(f'{top}/{find(top, 2)}'), 4)
+
+    def test_expunge_of_the_last(self):
+        """Its UID is not given out again."""
+        stops = self.steps(lambda top: os.unlink(f'{top}/{find(top, 4)}'), 4)
+        self.assertEqual(stops.before.mbx['INBOX']['uidnext'],
+                         stops.after.mbx['INBOX']['uidnext'])
+
+
+class Deliveries(steps.Case):
+    make = staticmethod(stores)
+
+    def expect(self, stops, folder, name):
+        self.assertEqual(
+            stops.after.view[folder][name],
+            steps.facts(TEXT, DATE * 1000000000))
+
+    def test_by_rename(self):
+        def do(top):
+            save(f'{top}/tmp/{NEW}', TEXT)
+            os.rename(f'{top}/tmp/{NEW}', f'{top}/new/{NEW}')
+            sync(f'{top}/new')
+        self.expect(self.steps(do, 1), '', f'new/{NEW}')
+
+    def test_by_link(self):
+        def do(top):
+            save(f'{top}/tmp/x', TEXT)
+            os.link(f'{top}/tmp/x', f'{top}/new/{NEW}')
+            os.unlink(f'{top}/tmp/x')
+        self.expect(self.steps(do, 1), '', f'new/{NEW}')
+
+    def test_save_with_flags(self):
+        name = f'{NEW},S={len(TEXT)}:2,FSa'
+
+        def do(top):
+            save(f'{top}/.box/tmp/{NEW}', TEXT)
+            os.rename(f'{top}/.box/tmp/{NEW}', f'{top}/.box/cur/{name}')
+        self.expect(self.steps(do, 1), '.box', f'cur/{name}')
+
+
+class Delivered(steps.Case):
+    """A message that is a file, and not in the MBX."""
+
+    make = staticmethod(stores)
+
+    @staticmethod
+    def prepare(top):
+        save(f'{top}/tmp/{NEW}', TEXT)
+        os.rename(f'{top}/tmp/{NEW}', f'{top}/new/{NEW}')
+
+    def test_flags(self):
+        self.steps(lambda top: os.rename(f'{top}/new/{NEW}',
+                                         f'{top}/cur/{NEW}:2,S'),
+                   1, prepare=self.prepare)
+
+    def test_unlink(self):
+        self.steps(lambda top: os.unlink(f'{top}/new/{NEW}'), 1,
+                   prepare=self.prepare)
+
+    def test_move(self):
+        """To another folder; never in neither."""
+        self.steps(lambda top: os.rename(f'{top}/new/{NEW}',
+                                         f'{top}/.box/cur/{NEW}:2,S'),
+                   1, prepare=self.prepare)
+
+
+class Copies(steps.Case):
+    make = staticmethod(stores)
+
+    def test_copy(self):
+        """link(), as Dovecot does it: into tmp/, and then a rename."""
+        def do(top):
+            name = find(f'{top}/.box', 7)
+            tmp = f'{top}/tmp/copy'
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(tmp)
+            os.link(f'{top}/.box/{name}', tmp)
+            os.rename(tmp, f'{top}/cur/{base_of(name)[4:]}:2,S')
+        stops = self.steps(do, 6)
+        self.same_message(stops, '.box', '')
+
+    def test_copy_into_cur(self):
+        def do(top):
+            name = find(f'{top}/.box', 7)
+            os.link(f'{top}/.box/{name}', f'{top}/cur/{base_of(name)[4:]}:2,S')
+        stops = self.steps(do, 6)
+        self.same_message(stops, '.box', '')
+
+    def same_message(self, stops, source, target):
+        """Octets and time are the same in both."""
+        new = set(stops.after.view[target]) - set(stops.before.view[target])
+        self.assertEqual(len(new), 1)
+        base = base_of(os.path.basename(new.pop()))
+        facts = [f for folder in (source, target)
+                 for n, f in stops.after.view[folder].items() if base in n]
+        self.assertEqual(len(facts), 2)
+        self.assertEqual(facts[0], facts[1])
+
+    def test_move(self):
+        """Copied, then expunged: both for a moment, never none."""
+        def do(top):
+            name = find(f'{top}/.box', 7)
+            os.rename(f'{top}/.box/{name}',
+                      f'{top}/cur/{base_of(name)[4:]}:2,S')
+
+        def check(case, before, after, found, done):
+            case.check_mailboxes(before, after, found.mbx)
+            case.assertIn(found.view[''], (before.view[''], after.view['']))
+            case.assertIn(found.view['.box'],
+                          (before.view['.box'], after.view['.box']))
+            if done or found.view['.box'] == after.view['.box']:
+                case.assert_same(after.view, found.view)
+            case.check_uids(before, after, found)
+        self.steps(do, 8, check=check)
+
+    def test_move_to_a_native_folder(self):
+        def prepare(top):
+            for name in ('.other', '.other/cur', '.other/new', '.other/tmp'):
+                os.mkdir(f'{top}/{name}', 0o700)
+
+        def do(top):
+            name = find(top, 1)
+            os.rename(f'{top}/{name}', f'{top}/.other/{name}')
+
+        def check(case, before, after, found, done):
+            case.check_mailboxes(before, after, found.mbx)
+            if done or found.view[''] == after.view['']:
+                case.assert_same(after.view, found.view)
+            case.assertIn(found.view['.other'], (before.view['.other'],
+                                                 after.view['.other']))
+        self.steps(do, 8, prepare=prepare, check=check)
+
+
 class Looking(steps.Case):
     """Nobody changes anything through the view, and the daemon writes all the
     same."""
@@ -151,6 +359,33 @@ class Looking(steps.Case):
             f.seek(data.index(b'\r\n', mbxfile.offsets(data)[1]) - 13)
             f.write(b'%04x' % (mbxfile.EXPUNGED | mbxfile.OLD))
         self.following(change, 3, lambda names: len(names) == 3)
+
+    def test_reset_of_uidvalidity(self):
+        """Names of the old one are gone, those of the new one are listed."""
+        def check(case, before, after, found, done):
+            case.assertEqual(sorted(found.view[''].values()),
+                             sorted(after.view[''].values()))
+            names = {base_of(os.path.basename(n)) for n in found.view['']}
+            case.assertFalse(names & set(found.uids['']) & set(before.uids['']))
+            case.assertEqual(names, set(found.uids['']))
+            case.assert_same(before.view['.box'], found.view['.box'])
+            case.assertEqual(found.mbx, after.mbx)
+
+        def change(top):
+            path = os.path.join(os.path.dirname(os.path.dirname(top)),
+                                'legacy', steps.USER, 'INBOX')
+            with open(path, 'r+b') as f:
+                f.seek(7)
+                f.write(b'4c000001')
+            steps.look_at_all(top)
+
+        def wait(rig):
+            top = os.path.join(rig.mnt, steps.USER)
+            harness.wait_for('the new names', lambda: all(
+                '.V4c000001' in n for n in os.listdir(f'{top}/cur')), 10)
+        stops = self.steps(change, 15, check=check, wait=wait, again=False,
+                           mailboxes=lambda *_: None)
+        stops.rig.expect_log('UW has reset UIDVALIDITY')
 
 
 if __name__ == '__main__':
