@@ -185,6 +185,89 @@ class Full(harness.Case):
 
 
 class NewStore(Full):
+    def test_deliveries(self):
+        rig = self.start('store')
+        before = self.view()
+        files = stay(f'{rig.store}/{USER}')
+        self.disk.fill()
+        self.refused(deliver, self.top, NEW, LARGE)
+        self.refused(deliver, f'{self.top}/.box', NEW, LARGE, 'cur')
+        self.assert_same(before, self.view())
+        self.assert_same(files, stay(f'{rig.store}/{USER}'))
+        self.check_all()
+        self.disk.clear()
+        self.user(deliver, self.top, NEW, LARGE)
+        with open(f'{self.top}/new/{NEW}', 'rb') as f:
+            self.assertEqual(f.read(), LARGE)
+        self.assertEqual(set(self.view()) - set(before), {f'new/{NEW}'})
+
+    def test_copies(self):
+        rig = self.start('store')
+        rig.put(USER, 'mail/large', mbxfile.header(uidlast=1)
+                + mbxfile.record(LARGE, 1))
+        names = harness.wait_for('the folder', lambda: os.path.isdir(
+            f'{self.top}/.large/cur') and os.listdir(f'{self.top}/.large/cur'))
+        source = f'{self.top}/.large/cur/{names[0]}'
+        before = self.view()
+        files = stay(f'{rig.store}/{USER}')
+        self.disk.fill()
+        self.refused(os.link, source, f'{self.top}/tmp/copy')
+        self.refused(os.link, source, f'{self.top}/cur/{names[0]}')
+        self.refused(os.rename, source, f'{self.top}/cur/{names[0]}')
+        self.assertEqual(os.listdir(f'{self.top}/.large/cur'), names)
+        self.assertEqual(os.listdir(f'{self.top}/tmp'), [])
+        self.assert_same(before, self.view())
+        self.assert_same(files, stay(f'{rig.store}/{USER}'))
+        self.disk.clear()
+        self.user(os.link, source, f'{self.top}/cur/{names[0]}')
+        self.user(os.rename, source, f'{self.top}/.box/cur/{names[0]}')
+        self.assertEqual(os.listdir(f'{self.top}/.large/cur'), [])
+        for folder in ('', '.box'):
+            with open(f'{self.top}/{folder}/cur/{names[0]}', 'rb') as f:
+                self.assertEqual(f.read(), LARGE)
+
+    def test_changes_in_place_need_no_space(self):
+        rig = self.start('store')
+        before = self.mail()
+        self.disk.fill()
+        self.assertEqual(self.reflag(2, 'FS'), 0)
+        self.assertEqual(self.reflag(3, 'Sab'), 0)
+        self.user(os.unlink, f'{self.top}/{self.name_of(4)}')
+        self.assertTrue(self.name_of(2).endswith(':2,FS'))
+        self.assertTrue(self.name_of(3).endswith(':2,Sab'))
+        self.assertIsNone(self.name_of(4))
+        rig.remount(options=rig.options(scan='touch'))
+        self.assertTrue(self.name_of(3).endswith(':2,Sab'))
+        after = self.mail()
+        self.assertEqual(set(before) - set(after), {4})
+        self.assertEqual(after[2]['flags'], 'FS')
+        self.assertEqual(after[3]['keywords'], 'label,other')
+        self.check_all()
+
+    def test_a_letter_without_a_name(self):
+        """It is kept in a file: taken, or refused with the reason; never
+        forgotten."""
+        self.start('store')
+        self.disk.fill()
+        answers = {}
+        for uid in range(1, 6):
+            name = self.name_of(uid)
+            answers[uid] = self.reflag(uid, 'Sz')
+            self.assertIn(answers[uid], (0, errno.ENOSPC))
+            if answers[uid]:
+                self.assertEqual(self.name_of(uid), name)
+            else:
+                self.assertTrue(self.name_of(uid).endswith(':2,Sz'))
+        self.disk.clear()
+        for uid, answer in answers.items():
+            self.assertEqual(self.name_of(uid).endswith('z'), not answer)
+            if answer:
+                self.assertEqual(self.reflag(uid, 'Sz'), 0)
+            self.assertTrue(self.name_of(uid).endswith(':2,Sz'))
+        self.r.remount(options=self.r.options(scan='touch'))
+        for uid in range(1, 6):
+            self.assertTrue(self.name_of(uid).endswith(':2,Sz'))
+
     def test_control_files(self):
         """Dovecot's way: a lock file, written, then renamed."""
         self.start('store')
@@ -265,6 +348,99 @@ class NewStore(Full):
         self.disk.clear()
         self.user(os.mkdir, f'{self.top}/.later', 0o700)
         self.assertIn('.later', os.listdir(self.top))
+
+
+class Index(Full):
+    def test_a_full_index(self):
+        """What cannot be remembered is not lost."""
+        rig = self.start('index', mib=4)
+        rig.expect_log('No space left')
+        self.disk.fill()
+        before = self.view()
+        self.assertEqual(len(before), 5)
+        with open(rig.legacy_file(USER, 'mail/box'), 'r+b') as f:
+            f.seek(15)
+            f.write(b'%08x' % 300)
+            f.seek(0, os.SEEK_END)
+            for uid in range(4, 301):
+                f.write(mbxfile.record(mbxfile.text(uid), uid))
+        with contextlib.suppress(OSError):
+            self.view('.box')
+        self.reflag(2, 'S')     # whether it can be done or not
+        self.user(deliver, self.top)
+        self.disk.clear()
+        harness.wait_for('all messages', lambda: self.count('.box') == 300, 10)
+        self.assertEqual(self.reflag(2, 'FS'), 0)
+        self.assertTrue(self.name_of(2).endswith(':2,FS'))
+        self.assertEqual(self.mail()[2]['flags'], 'FS')
+        self.assertEqual(len(self.view()), 6)
+        self.check_all()
+
+    def count(self, folder):
+        with contextlib.suppress(OSError):
+            return len(self.view(folder))
+        return 0
+
+
+class Legacy(Full):
+    def test_changes_in_place_need_no_space(self):
+        rig = self.start('legacy')
+        before = self.mail()
+        size = os.stat(rig.legacy_file(USER, 'INBOX')).st_size
+        self.disk.fill()
+        self.assertEqual(self.reflag(2, 'FSab'), 0)
+        self.user(os.unlink, f'{self.top}/{self.name_of(4)}')
+        rig.remount(options=rig.options(scan='touch'))
+        self.assertTrue(self.name_of(2).endswith(':2,FSab'))
+        after = self.mail()
+        self.assertEqual(set(before) - set(after), {4})
+        self.assertEqual(after[2]['keywords'], 'label,other')
+        self.assertEqual(os.stat(rig.legacy_file(USER, 'INBOX')).st_size, size)
+        self.check_all()
+
+
+class WithDovecot(Full):
+    def setUp(self):
+        harness.need_dovecot()
+
+    def files(self):
+        """What lies in the store, without what Dovecot keeps for itself."""
+        return {n: s for n, s in stay(f'{self.r.store}/{USER}').items()
+                if 'dovecot' not in os.path.basename(n)}
+
+    def test_imap(self):
+        """APPEND says NO and leaves nothing; STORE and EXPUNGE work."""
+        rig = self.start('store', mib=6)
+        dovecot = rig.dovecot(
+            location=f'maildir:{rig.mnt}/%n:INDEX={rig.path("home")}/%n/index')
+        dovecot.expected += ['No space left', 'disk space']
+        m = dovecot.imap(USER)
+        self.assertEqual(len(harness.imap_folder(m, 'INBOX')['mail']), 5)
+        m.select('INBOX')
+        before = self.files()
+        self.disk.fill()
+        typ, data = m.append('INBOX', None, None, LARGE)
+        self.assertEqual(typ, 'NO', data)
+        self.assert_same(before, self.files())
+        typ, data = m.uid('COPY', '1:3', 'box')
+        self.assertIn(typ, ('OK', 'NO'))
+        copied = typ == 'OK'
+        self.assertEqual(m.uid('STORE', '2', '+FLAGS', '(\Seen)')[0], 'OK')
+        self.assertEqual(m.uid('STORE', '3', '+FLAGS', '(\Deleted)')[0],
+                         'OK')
+        self.assertEqual(m.expunge()[0], 'OK')
+        self.assertEqual(set(self.mail()), {1, 2, 4, 5})
+        self.assertEqual(self.mail()[2]['flags'], 'S')
+        self.disk.clear()
+        typ, data = m.append('INBOX', None, None, LARGE)
+        self.assertEqual(typ, 'OK', data)
+        box = harness.imap_folder(m, 'INBOX')['mail']
+        self.assertEqual(len(box), 5)
+        self.assertEqual([v['body'] for v in box.values()
+                          if v['size'] == len(LARGE)], [LARGE])
+        self.assertEqual(len(harness.imap_folder(m, 'box')['mail']),
+                         6 if copied else 3)
+        m.logout()
 
 
 if __name__ == '__main__':
