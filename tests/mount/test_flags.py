@@ -248,7 +248,9 @@ class Flags(harness.Case):
         self.store('INBOX', b, 'f')
         self.store('INBOX', b, '')
         self.name_letters('INBOX', {**words, 'f': 'Project-X'})
-        self.assertEqual(self.in_mbx('INBOX')[a]['keywords'], 'project-x')
+        harness.wait_for(
+            'the keyword in the MBX', lambda: self.in_mbx('INBOX')[a][
+                'keywords'] == 'project-x', 5)
         self.assertEqual(self.in_mbx('INBOX')[b]['keywords'], '-')
         self.assertTrue(os.path.exists(path))
         self.assert_agree('INBOX')
