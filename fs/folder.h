@@ -133,6 +133,7 @@ struct folder {
 	atomic_bool deleted;  /* through the view: nobody may use it any more;
 				 its directory is one as any other */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */
+	atomic_bool read_only; /* the filesystem: that was said */
 	_Atomic int64_t used_ms;
 	struct folder_lease lease;
 	struct folder_settle settle;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -218,9 +219,18 @@ static int said(const struct place *p, const char *what, int ret)
 {
 	char name[400];
 
-	if (ret != -EAGAIN && ret != -ESTALE)
+	if (ret == 0)
+		atomic_store(&p->f->read_only, false);
+	if (ret != -EAGAIN && ret != -ESTALE && ret != -EROFS)
+		return ret;
+	if (ret == -EROFS && atomic_exchange(&p->f->read_only, true))
 		return ret;
 	folder_log_name(p->f, name, sizeof(name));
+	if (ret == -EROFS) {
+		log_err("%s: %s, nor can others of this folder: %s", name, what,
+			strerrordesc_np(EROFS));
+		return ret;
+	}
 	log_warn("%s: %s: %s", name, what,
 		 ret == -EAGAIN ? "another process keeps the mailbox locked"
 				: "the mailbox changes again and again");

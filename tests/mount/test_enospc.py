@@ -383,6 +383,22 @@ class Index(Full):
 
 
 class Legacy(Full):
+    def uidlist_says(self, base):
+        """Dovecot gives the next UID to a file."""
+        path = f'{self.top}/dovecot-uidlist'
+        with open(path, encoding='ascii') as f:
+            head, *lines = f.read().splitlines()
+        words = head.split()
+        uid = int(words[2][1:])
+        words[2] = f'N{uid + 1}'
+        text = '\n'.join([' '.join(words), *lines, f'{uid} :{base}', ''])
+
+        def write():
+            write_new(f'{path}.lock', text.encode())
+            os.rename(f'{path}.lock', path)
+        self.user(write)
+        return uid
+
     def test_changes_in_place_need_no_space(self):
         rig = self.start('legacy')
         before = self.mail()
@@ -397,6 +413,58 @@ class Legacy(Full):
         self.assertEqual(after[2]['keywords'], 'label,other')
         self.assertEqual(os.stat(rig.legacy_file(USER, 'INBOX')).st_size, size)
         self.check_all()
+
+    def test_the_mirror_waits(self):
+        rig = self.start('legacy')
+        rig.expect_log('not in the MBX yet: No space left')
+        path = rig.legacy_file(USER, 'INBOX')
+        before = self.mail()
+        self.disk.fill()
+        self.user(deliver, self.top, NEW, LARGE)
+        uid = self.uidlist_says(NEW)
+
+        def lag():
+            return rig.folder_status(USER, 'INBOX')['delivered']
+        harness.wait_for('the mirror to try', lambda: lag()['waiting'] == 1)
+        time.sleep(0.5)
+        self.assertEqual(lag()['waiting'], 1)
+        self.assert_same(before, self.mail())
+        with open(path, 'rb') as f:
+            self.assertEqual(len(mbxfile.records(f.read())), 5)
+        with open(f'{self.top}/new/{NEW}', 'rb') as f:
+            self.assertEqual(f.read(), LARGE)
+        self.disk.clear()
+        harness.wait_for('the mirror', lambda: lag()['waiting'] == 0, 30)
+        after = self.mail()
+        self.assertEqual(set(after) - set(before), {uid})
+        self.assertEqual(after[uid]['size'], str(len(LARGE)))
+
+    def test_read_only(self):
+        """Reading goes on; a change is refused, and the log says where."""
+        rig = self.start('legacy')
+        view, mail = self.view(), self.mail()
+        r = harness.run(['mount', '-o', 'remount,ro', rig.legacy])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        rig.expect_log('INBOX: a message cannot be renamed.*Read-only',
+                       'not in the MBX yet: Read-only')
+        self.assert_same(view, self.view())
+        refusal = (errno.EROFS, errno.EIO, errno.EACCES)
+        began = time.monotonic()
+        self.assertIn(self.reflag(2, 'S'), refusal)
+        self.refused(os.unlink, f'{self.top}/{self.name_of(2)}',
+                     wanted=refusal)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assert_same(view, self.view())
+        rig.remount(options=rig.options(scan='touch'))
+        self.assert_same(view, self.view())
+        self.assertIn(self.reflag(2, 'S'), refusal)
+        self.user(deliver, self.top)        # that is another filesystem
+        self.assertEqual(len(self.view()), 6)
+        r = harness.run(['mount', '-o', 'remount,rw', rig.legacy])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assert_same(mail, self.mail())
+        self.assertEqual(self.reflag(2, 'S'), 0)
+        self.assertEqual(self.mail()[2]['flags'], 'S')
 
 
 class WithDovecot(Full):
