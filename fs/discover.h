@@ -23,7 +23,8 @@
  * file, with the same UIDVALIDITY, and the old name is gone. A folder whose
  * file is missing twice, while the directory could be read, is gone: it is
  * hidden, keeps its line and its directory, and comes back with its file; but
- * when mail lies in its directory that shows, as in a native folder. INBOX is
+ * when mail lies in its directory that the mailbox does not have (journal.h),
+ * that shows, as in a native folder. INBOX is
  * never gone.
  *
  * What is not served, and why, is noted in the user.

@@ -128,8 +128,8 @@ struct folder {
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;
 	atomic_bool gone;     /* the file: the folder does not show */
-	atomic_bool plain;    /* gone, but mail lies in its directory: that
-				 shows as one of a native folder */
+	atomic_bool plain;    /* gone, but mail of its own lies in its
+				 directory: that shows as a native folder's */
 	atomic_bool deleted;  /* through the view: nobody may use it any more;
 				 its directory is one as any other */
 	atomic_bool replaced; /* by another file, once: cached octets may lie */

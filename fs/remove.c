@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compat/basename.h"
 #include "compat/log.h"
 #include "compat/mbxmove.h"
 #include "compat/text.h"
@@ -169,14 +170,29 @@ int remove_gone(struct user *u, struct folder *f)
 		: -EEXIST;
 }
 
+/* Who deleted the mailbox deleted what was in it, mirrored mail too. */
+static bool is_only_here(const char *name, void *arg)
+{
+	char base[NAME_MAX + 1];
+	size_t len = info_split(name, strlen(name));
+	struct journal *j = arg;
+	bool sure = false;
+	uint32_t uid;
+
+	memcpy(base, name, len);
+	base[len] = '\0';
+	return !j || !journal_by_base(j, base, &uid, &sure) || !sure;
+}
+
 /*
- * Mail that was delivered through the view nobody asked to delete, so the
- * folder shows it, as a native one would. Either way other messages show from
- * now on.
+ * Mail that was delivered through the view and is not in the mailbox nobody
+ * asked to delete, so the folder shows it, as a native one would. Either way
+ * other messages show from now on.
  */
 void remove_note(struct folder *f, bool gone)
 {
-	bool plain = gone && tree_has_mail(f->user, f->dir);
+	bool plain = gone &&
+		tree_has_mail(f->user, f->dir, is_only_here, folder_journal(f));
 	bool seen = plain || atomic_load(&f->plain);
 	int ret = gone ? 0 : tree_make_folder(f->user, f->dir);
 

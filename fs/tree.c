@@ -107,19 +107,12 @@ int tree_rename_folder(const struct user *u, const char *from, const char *to)
 /* ---- mail ---------------------------------------------------------------- */
 
 /* Return: 1 when there is some; 0; -errno. */
-static int has_mail(const struct user *u, const char *dir, const char *sub)
+static int look_for_mail(int fd, tree_mail_fn *counts, void *arg)
 {
-	char path[FOLDERNAME_MAX + 8];
 	const struct dirent *de;
-	DIR *d;
-	int fd, ret = text_path(path, sizeof(path), "%s/%s", dir, sub);
+	DIR *d = fdopendir(fd);
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	fd = io_open_beneath(u->fd, path, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	d = fdopendir(fd);
 	if (!d) {
 		ret = -errno;
 		(void)close(fd);
@@ -127,15 +120,31 @@ static int has_mail(const struct user *u, const char *dir, const char *sub)
 	}
 	do {
 		ret = io_readdir(d, &de);
-	} while (ret == 0 && de && de->d_name[0] == '.');
+	} while (ret == 0 && de &&
+		 (de->d_name[0] == '.' || !counts(de->d_name, arg)));
 	ret = ret == 0 ? de != NULL : ret;
 	(void)closedir(d);
 	return ret;
 }
 
-bool tree_has_mail(const struct user *u, const char *dir)
+bool tree_has_mail(const struct user *u, const char *dir, tree_mail_fn *counts,
+		   void *arg)
 {
-	return has_mail(u, dir, "cur") != 0 || has_mail(u, dir, "new") != 0;
+	static const char *const subs[] = { "cur", "new" };
+	char path[FOLDERNAME_MAX + 8];
+	int fd, ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(subs); i++) {
+		ret = text_path(path, sizeof(path), "%s/%s", dir, subs[i]);
+		if (ret < 0)
+			break;
+		fd = io_open_beneath(u->fd, path, O_RDONLY | O_DIRECTORY);
+		if (fd >= 0)
+			ret = look_for_mail(fd, counts, arg);
+		else if (fd != -ENOENT)
+			ret = fd;
+	}
+	return ret != 0;
 }
 
 /* ---- owners -------------------------------------------------------------- */

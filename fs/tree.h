@@ -34,9 +34,11 @@ MUST_CHECK int tree_make_folder(const struct user *u, const char *dir);
 MUST_CHECK int tree_rename_folder(const struct user *u, const char *from,
 				  const char *to);
 
-/** tree_has_mail - whether messages lie in cur/ or new/ of @dir; true when that
- * cannot be told */
-bool tree_has_mail(const struct user *u, const char *dir);
+/** tree_has_mail - whether a message lies in cur/ or new/ of @dir for which
+ * @counts says so; true when that cannot be told */
+typedef bool tree_mail_fn(const char *name, void *arg);
+bool tree_has_mail(const struct user *u, const char *dir, tree_mail_fn *counts,
+		   void *arg);
 
 /** tree_open_control - the user's directory below control=. Return: a
  * descriptor; -ENOENT also when there is no such option; -errno */

@@ -2,9 +2,11 @@
 """CREATE, RENAME, DELETE and SUBSCRIBE over IMAP, where some folders are
 mailboxes of UW and others are native: what IMAP and c-client find afterwards."""
 
+import contextlib
 import fcntl
 import os
 import sys
+import time
 
 sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                 os.path.join(os.path.dirname(os.path.dirname(
@@ -42,8 +44,13 @@ class Folders(harness.Case):
 
     def session(self):
         m = self.dovecot.imap('alice')
-        self.addCleanup(m.shutdown)
+        self.addCleanup(self.end, m)
         return m
+
+    @staticmethod
+    def end(m):
+        with contextlib.suppress(OSError):
+            m.shutdown()
 
     def remount(self):
         """Its sessions keep the view busy."""
@@ -58,14 +65,23 @@ class Folders(harness.Case):
     def list(self, m=None, what='list'):
         """Names that can be selected."""
         out = set()
-        for line in getattr(m or self.session(), what)()[1]:
+        own = m or self.session()
+        lines = getattr(own, what)()[1]
+        if not m:
+            own.logout()
+        for line in lines:
             if line and b'\\Noselect' not in line and \
                     b'\\NonExistent' not in line:
                 out.add(line.split(b' "." ')[1].decode().strip('"'))
         return out
 
     def facts(self, name, m=None):
-        out = harness.imap_folder(m or self.session(), name)
+        own = m or self.session()
+        try:
+            out = harness.imap_folder(own, name)
+        finally:
+            if not m:
+                own.logout()
         for mail in out['mail'].values():
             mail['flags'].discard('\\Recent')
         return out
@@ -196,6 +212,42 @@ class Folders(harness.Case):
         self.assertEqual(self.trash(), [])
         ok(self.m.delete('flags'))
         self.assertNotIn('flags', self.list())
+
+    def count(self, path):
+        dump = harness.cc_dump(self.box(path))
+        return len(next(iter(dump.values()))['mail']) if dump else 0
+
+    def test_uw_deletes_a_mailbox_with_all_that_was_mirrored(self):
+        self.facts('lists.a')
+        self.append('lists.a', 1, '\\Seen')
+        harness.wait_for('the mirror', lambda: self.count('lists/a') == 5, 10)
+        os.unlink(self.box('lists/a'))
+        harness.wait_for('the end of lists.a',
+                         lambda: 'lists.a' not in self.list(), 10)
+
+    def test_uw_deletes_a_mailbox_but_not_what_it_never_had(self):
+        self.dovecot.stop()
+        self.r.unmount()
+        self.r.mount(self.r.options(mirror='off'))
+        self.dovecot = self.r.dovecot()
+        self.m = self.session()
+        self.facts('lists.a')
+        self.append('lists.a', 1, '\\Seen')
+        uid = max(self.facts('lists.a')['mail'])
+        os.unlink(self.box('lists/a'))
+
+        def only_that():
+            time.sleep(0.3)
+            self.assertIn('lists.a', self.list())
+            try:
+                return list(self.facts('lists.a')['mail']) == [uid]
+            except AssertionError:
+                return False    # not noticed yet
+        self.dovecot.expected += ['lists.a']
+        self.r.expected += ['the mailbox file is gone']
+        harness.wait_for('only what was delivered', only_that, 10)
+        mail = self.facts('lists.a')['mail'][uid]
+        self.assertEqual(mail['body'], MAIL % (1, 1))
 
     def test_subscriptions(self):
         for name in ('flags', 'lists.a'):
