@@ -53,7 +53,8 @@ struct run {
 struct work {
 	struct mbx_box *b;
 	int fd;
-	uint64_t size;
+	uint64_t size;		 /* of the file */
+	uint64_t end;		 /* of the last record that stays */
 	uint64_t hole, hole_end; /* the first one, and those right behind it */
 	unsigned hole_records;
 	uint32_t hole_uid;
@@ -108,6 +109,7 @@ static int pass_record(struct work *w, const struct mbx_record *r, uint64_t off,
 	if (!(r->flags & MSG_EXPUNGED)) {
 		out->messages++;
 		w->uid_kept = r->uid;
+		w->end = off + len;
 		return w->hole ? add_run(w, off, len) : 0;
 	}
 	out->expunged++;
@@ -250,12 +252,12 @@ static uint64_t link_end(uint64_t off)
 /* The line of the copy's hole, the copy, and a line behind it. */
 static uint64_t grown_size(const struct work *w)
 {
-	return link_end(w->size + MBXSWITCH_MAX + w->kept);
+	return link_end(w->end + MBXSWITCH_MAX + w->kept);
 }
 
 static uint64_t count_links(const struct work *w)
 {
-	return 1 + (grown_size(w) - link_end(w->size)) / PAGE;
+	return 1 + (grown_size(w) - link_end(w->end)) / PAGE;
 }
 
 static int append_links(struct work *w, uint64_t end)
@@ -425,6 +427,23 @@ static int cut_off(struct work *w)
 	return rc;
 }
 
+/* Holes at the end go first: those of a run that was interrupted while it made
+ * the file grow must not add up. */
+static int cut_holes_at_end(struct work *w)
+{
+	int rc;
+
+	if (w->end == w->size)
+		return 0;
+	will_write(w);
+	rc = io_truncate(w->fd, w->end);
+	if (rc == 0)
+		rc = io_fsync(w->fd);
+	w->size = w->end;
+	w->uid_max = w->uid_kept;
+	return rc;
+}
+
 static int compact(struct work *w, struct mbxcompact *out)
 {
 	int rc = 0;
@@ -434,6 +453,8 @@ static int compact(struct work *w, struct mbxcompact *out)
 		if (rc == 0)
 			rc = look(w, out);
 	}
+	if (rc == 0 && w->kept)
+		rc = cut_holes_at_end(w);
 	if (rc == 0 && w->kept && !is_roomy(w))
 		rc = make_room(w);
 	if (rc == 0 && w->kept)
@@ -471,7 +492,7 @@ static int run_locked(struct mbx_box *b, enum mbxcompact_mode mode,
 	if (rc == 0)
 		rc = look(&w, out);
 	if (rc == 0 && w.kept && !is_roomy(&w))
-		out->room = grown_size(&w) - w.size;
+		out->room = grown_size(&w) - w.end;
 	if (rc == 0 && w.hole && mode == MBXCOMPACT_DO)
 		rc = compact(&w, out);
 	free(w.runs);

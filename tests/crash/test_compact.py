@@ -193,6 +193,20 @@ class Places(Case):
                     self.assertEqual(found['mail'], before)
         self.assertGreater(halves, 40)
 
+    def test_interrupted_again_and_again(self):
+        """What was made to grow does not grow more each time."""
+        data = box(SHAPES['many'])
+        for n in (4, 8, 12, 14):
+            path = self.home.put('mail/box', data)
+            largest = 0
+            for turn in range(6):
+                self.assertEqual(self.tool(path, stop=n).returncode, STOPPED)
+                if turn < 2:
+                    largest = max(largest, os.stat(path).st_size)
+            self.assertLessEqual(os.stat(path).st_size, largest)
+            self.complete(path)
+            self.same_but_uidlast(read(path), without_holes(data), 64)
+
     def test_mail_delivered_between_crash_and_next_run(self):
         data = box(SHAPES['small first'])
         new = self.home.put('new', b'Subject: new\n\nNew.\n')
