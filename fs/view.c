@@ -46,16 +46,25 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 	return !fs->multi && strcmp(name, FS_STATE_SINGLE) == 0;
 }
 
-/* The control files that follow what UW does (seed.h). */
+/* The control files that follow what UW does (seed.h), and those that Dovecot
+ * renames over them: the kernel keeps what it was told of the old name. */
 static enum node_kind control_kind(const struct node *parent, const char *name)
 {
+	static const struct {
+		const char *name;
+		enum node_kind kind;
+	} files[] = { { "dovecot-uidlist", NODE_UIDLIST },
+		      { "dovecot-uidlist.tmp", NODE_UIDLIST },
+		      { "dovecot-keywords", NODE_KEYWORDS },
+		      { "dovecot-keywords.lock", NODE_KEYWORDS } };
+
 	if ((parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER) ||
 	    !view_folder(parent))
 		return NODE_PLAIN;
-	if (strcmp(name, "dovecot-uidlist") == 0)
-		return NODE_UIDLIST;
-	return strcmp(name, "dovecot-keywords") == 0 ? NODE_KEYWORDS
-						     : NODE_PLAIN;
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		if (strcmp(name, files[i].name) == 0)
+			return files[i].kind;
+	return NODE_PLAIN;
 }
 
 static struct node_role role_in(const struct node *parent, const char *name,

@@ -5,6 +5,9 @@ for each message a record line "date,size;kkkkkkkkffff-uuuuuuuu" CR LF and its
 octets.
 """
 
+import contextlib
+import fcntl
+import os
 import re
 
 HEADER = 2048
@@ -101,3 +104,26 @@ def records(data):
                     'keywords': int(m[3], 16), 'flags': int(m[4], 16),
                     'uid': int(m[5], 16), 'text': data[end:end + int(m[2])]})
     return out
+
+
+@contextlib.contextmanager
+def locked(path):
+    """The mailbox, open for writing, under the locks of UW's append."""
+    with open(path, 'r+b') as f:
+        fcntl.flock(f, fcntl.LOCK_SH)
+        st = os.fstat(f.fileno())
+        name = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        while True:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(name)):
+                    break
+            os.close(fd)
+        os.chmod(name, 0o666)
+        try:
+            yield f
+            f.flush()
+        finally:
+            os.unlink(name)
+            os.close(fd)

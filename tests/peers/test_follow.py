@@ -96,7 +96,7 @@ class Follow(harness.Case):
         lock = f'{self.top}/dovecot-keywords.lock'
         with open(lock, 'x') as f:
             f.write(f'{os.getpid()}:{os.uname().nodename}')
-        with open(self.path, 'r+b') as f:
+        with mbxfile.locked(self.path) as f:
             data = f.read()
             at = mbxfile.offsets(data)[0]
             end = data.index(b'\r\n', at)
@@ -107,14 +107,37 @@ class Follow(harness.Case):
         self.assertFalse([n for n in os.listdir(f'{self.top}/cur')
                           if n.endswith('a')])
         os.unlink(lock)
-        self.assertEqual(len([n for n in os.listdir(f'{self.top}/cur')
-                              if n.endswith('a')]), 1)
+        harness.wait_for('the letter', lambda: [
+            n for n in os.listdir(f'{self.top}/cur') if n.endswith('a')], 5)
         with open(f'{self.top}/dovecot-keywords') as f:
             self.assertEqual(f.read(), '0 Label\n')
 
     def hold(self, path):
         with open(path, 'x') as f:
             f.write(f'{os.getpid()}:{os.uname().nodename}')
+
+    def test_a_list_that_was_just_replaced(self):
+        """Dovecot renames its new list over the old one; ours, a moment
+        later, must not hide behind what the kernel knows of that name."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+
+        def replace():
+            with open(f'{self.top}/dovecot-keywords.lock', 'x') as f:
+                f.write('0 Theirs\n')
+            os.rename(f'{self.top}/dovecot-keywords.lock',
+                      f'{self.top}/dovecot-keywords')
+        replace()
+        with mbxfile.locked(self.path) as f:
+            data = f.read()
+            f.seek(0)
+            f.write(data[:25] + b'Ours' + data[25:2044])
+            line = mbxfile.offsets(data)[0]
+            f.seek(data.index(b'\r\n', line) - 21)
+            f.write(b'00000001')
+        os.listdir(f'{self.top}/cur')
+        with open(f'{self.top}/dovecot-keywords') as f:
+            self.assertEqual(f.read(), '0 Theirs\n1 Ours\n')
 
     def test_not_shown_before_it_is_seeded(self):
         """Somebody holds the lock at the first look."""
