@@ -311,7 +311,7 @@ static int64_t next_look(struct mirror *m)
 
 static bool is_out_of_sight(const struct folder *f)
 {
-	return atomic_load(&f->gone);
+	return atomic_load(&f->gone) || atomic_load(&f->deleted);
 }
 
 static bool is_settled(struct folder *f)

@@ -280,7 +280,7 @@ int mirror_read_list(struct mirror *m)
 	const struct mirror_list *l = &m->list;
 	uint32_t number = folder_id(m->folder).number;
 	AUTO_FD int fd = -1;
-	struct stat st;
+	struct stat st = { .st_size = 0 };
 	bool same, whole;
 	int ret;
 
@@ -333,7 +333,7 @@ int mirror_each_disagreement(struct folder *f, mirror_disagreement_fn *fn,
 	struct uidlist_header h;
 	AUTO_FREE char *text = NULL;
 	AUTO_FD int fd = -1;
-	struct stat st;
+	struct stat st = { .st_size = 0 };
 	size_t len;
 	int ret;
 
