@@ -19,6 +19,7 @@
 #include "fs/move.h"
 #include "fs/remove.h"
 #include "fs/user.h"
+#include "fs/view.h"
 
 /* ---- which ----------------------------------------------------------------
  */
@@ -205,6 +206,13 @@ static int delete_folder(struct user *u, struct folder *f, remove_dir_fn *away,
 	return ret;
 }
 
+/* Not among messages, nor among the files of a folder that stays. */
+static bool may_take(const struct node *to)
+{
+	return to->kind == NODE_MAIL || to->kind == NODE_PLAIN ||
+		(to->kind == NODE_FOLDER && !view_folder(to));
+}
+
 /* ---- what the view asks for -----------------------------------------------
  */
 
@@ -219,7 +227,7 @@ int folders_rename(struct fs *fs, struct node *from, const char *name,
 	int ret;
 
 	(void)fs;
-	if (to->user != u || to->kind == NODE_USERS)
+	if (to->user != u || !may_take(to))
 		return -EACCES;
 	ret = user_lock(u);
 	if (ret < 0)

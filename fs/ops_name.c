@@ -270,16 +270,18 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct folder *f = NULL;
 	int ret;
 
-	if (!from || renamed_folder(req, from, name, to_parent, to_name))
-		return;
-	from = changeable(req, parent, name);
-	to = from ? changeable_with_room(req, to_parent, to_name) : NULL;
-	if (!to)
+	if (!from)
 		return;
 	if (flags & ~(unsigned)RENAME_NOREPLACE) {
 		ops_error(req, -EINVAL);
 		return;
 	}
+	if (renamed_folder(req, from, name, to_parent, to_name))
+		return;
+	from = changeable(req, parent, name);
+	to = from ? changeable_with_room(req, to_parent, to_name) : NULL;
+	if (!to)
+		return;
 	if (mail_dir(from) || mail_dir(to))
 		ret = mail_rename(ops_fs(req), from, name, to, to_name);
 	else

@@ -503,6 +503,7 @@ void user_drop(struct user *u, struct folder *f)
 	size_t i = 0;
 
 	atomic_store(&f->deleted, true);
+	atomic_store(&f->gone, true);
 	(void)pthread_mutex_lock(&u->lock);
 	while (i < u->count && u->folders[i] != f)
 		i++;

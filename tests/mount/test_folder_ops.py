@@ -214,6 +214,16 @@ class Rename(OpsCase):
         self.assert_same(before, self.facts('flags'))
         self.assertEqual(self.trash(), [])
 
+    def test_not_among_messages(self):
+        self.put('box', 2, OTHER)
+        self.r.mount()
+        before = self.all_of('flags', 'box')
+        for place in ('.box/cur/x', '.box/tmp/x', '.box/x', 'cur/x'):
+            self.assert_errno(errno.EACCES, os.rename, self.at('flags'),
+                              os.path.join(self.view, place))
+        self.assert_same(before, self.all_of('flags', 'box'))
+        self.assertEqual(self.trash(), [])
+
     def test_control_files_elsewhere_follow(self):
         control = f'{self.r.dir}/control'
         os.mkdir(control, 0o755)
