@@ -278,6 +278,14 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 	if (renamed_folder(req, from, name, to_parent, to_name))
 		return;
+	to = ops_node(req, to_parent);
+	if (!to)
+		return;
+	/* As on any directory with something in it, which this one has. */
+	if (folders_is_legacy(to, to_name)) {
+		ops_error(req, -ENOTEMPTY);
+		return;
+	}
 	from = changeable(req, parent, name);
 	to = from ? changeable_with_room(req, to_parent, to_name) : NULL;
 	if (!to)

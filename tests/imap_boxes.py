@@ -150,7 +150,7 @@ def build_mbx(rig, user, boxes):
         rig.put(user, os.path.join(*where, *parts), mbx_octets(box))
     rig.put(user, '.mailboxlist', ''.join(
         ('INBOX' if name == 'INBOX' else 'mail/' + name.replace('.', '/'))
-        + '\r\n' for name in SUBSCRIBED).encode())
+        + '\n' for name in SUBSCRIBED).encode())
 
 
 # A Maildir on a disk
