@@ -21,24 +21,36 @@ enum {
 	PAUSE_MS = 50,
 };
 
+/* Whether the name still shows the file at @fd: its maker, who has ended since,
+ * may have removed it before, and the one there is somebody else's. */
+static bool is_there(int dirfd, const char *name, int fd)
+{
+	struct stat st, now;
+
+	return fstat(fd, &st) == 0 && st.st_nlink > 0 &&
+		fstatat(dirfd, name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+		st.st_ino == now.st_ino && st.st_dev == now.st_dev;
+}
+
 /* "pid:host", as Dovecot writes it. Was it left by a process of this host that
  * is no more? Then it can be broken at once. */
 static bool is_orphan(int dirfd, const char *name)
 {
-	AUTO_FREE char *text = NULL;
-	char host[HOST_NAME_MAX + 1] = "";
-	const uint8_t *p;
+	AUTO_FD int fd = io_open_beneath(dirfd, name, O_RDONLY);
+	char host[HOST_NAME_MAX + 1] = "", text[HOST_NAME_MAX + 16];
+	const uint8_t *p = (const uint8_t *)text;
 	uint64_t pid;
-	size_t len;
+	ssize_t len;
 
-	if (io_read_file(dirfd, name, PATH_MAX, &text, &len) < 0 ||
-	    gethostname(host, sizeof(host) - 1) < 0)
+	len = fd < 0 ? fd : io_read_at(fd, text, sizeof(text) - 1, 0);
+	if (len < 0 || gethostname(host, sizeof(host) - 1) < 0)
 		return false;
-	p = (const uint8_t *)text;
+	text[len] = '\0';
 	if (text_number(&p, p + len, INT32_MAX, &pid) < 0 || *p != ':' ||
 	    strcmp((const char *)p + 1, host) != 0)
 		return false;
-	return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
+	return kill((pid_t)pid, 0) < 0 && errno == ESRCH &&
+		is_there(dirfd, name, fd);
 }
 
 static bool is_stale(int dirfd, const char *name)
