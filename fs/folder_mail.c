@@ -147,6 +147,17 @@ void folder_file_name(struct folder *f, const struct folder_id *id,
 			    out + strlen(out));
 }
 
+/* Not so the copy of a file, which Dovecot has numbered. */
+static bool is_unlisted(const struct folder_id *id, const struct msg *m,
+			const char *base)
+{
+	struct basename b;
+
+	return m->uid > id->shown &&
+		basename_parse(base, strlen(base), &b) == 0 &&
+		b.folder == id->number && b.uid == m->uid;
+}
+
 int folder_by_name(struct folder *f, bool in_new, const char *name,
 		   struct msg *out)
 {
@@ -164,7 +175,7 @@ int folder_by_name(struct folder *f, bool in_new, const char *name,
 	if (ret < 0)
 		return ret;
 	folder_file_name(f, &id, out, base, want);
-	if (out->uid > id.shown || sync_in_new(out) != in_new ||
+	if (is_unlisted(&id, out, base) || sync_in_new(out) != in_new ||
 	    strcmp(want, name) != 0)
 		return -ENOENT;
 	return 0;

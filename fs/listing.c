@@ -91,7 +91,7 @@ static int add_message(const struct msg *m, const char *name, void *arg)
 	char file[FOLDER_FILE_MAX + 1];
 	int ret = 0;
 
-	if (m->uid > g->id.shown)
+	if (!name && m->uid > g->id.shown)
 		return 0;
 	if (!name)
 		ret = remember(g, m->uid);

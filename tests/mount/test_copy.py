@@ -273,6 +273,120 @@ class Copies(harness.Case):
         self.assertEqual(self.facts(self.m('.flags', 'cur', '1.back:2,')),
                          want)
 
+    # A file whose copy lies in the MBX
+
+    def number(self, folder, base):
+        """As Dovecot gives a UID; that of the copy in the MBX is the same."""
+        path = self.m(folder, 'dovecot-uidlist')
+        with open(path, encoding='utf-8') as f:
+            head, *lines = f.read().splitlines()
+        uid = max([int(head.split(' N')[1].split()[0]) - 1,
+                   *(int(line.split()[0]) for line in lines)]) + 1
+
+        def write():
+            with open(path, 'a', encoding='utf-8') as f:
+                f.write(f'{uid} :{base}\n')
+        self.user(write)
+        return uid
+
+    def mirrored(self, base='1.h', folder='.flags'):
+        self.user(write, self.m(folder, 'cur', base + ':2,S'),
+                  b'Subject: x\r\n\r\nmirrored\r\n')
+        uid = self.number(folder, base)
+        self.await_mbx(folder, lambda mail: uid in mail)
+        return uid
+
+    def await_mbx(self, folder, test):
+        harness.wait_for(f'the mailbox of {folder}',
+                         lambda: test(self.in_mbx(folder[1:])), 10)
+
+    def once(self, base, folder='.flags'):
+        got = [n for sub in ('cur', 'new') for n in self.names(folder, sub)
+               if n.split(':')[0] == base]
+        self.assertEqual(len(got), 1, got)
+        return got[0]
+
+    def test_each_is_listed_once_while_it_is_mirrored(self):
+        bases = [f'{i}.h' for i in range(60)]
+
+        def body():
+            for base in bases:
+                write(self.m('.flags', 'cur', base + ':2,'), b'x\r\n')
+        self.user(body)
+        before = [n.split(':')[0] for n in self.names('.flags')]
+        for base in bases:
+            uid = self.number('.flags', base)
+        looks = 0
+        while uid not in self.in_mbx() or looks < 20:
+            got = [n.split(':')[0] for n in self.names('.flags')]
+            self.assertEqual(sorted(got), sorted(before))
+            looks += 1
+            self.assertLess(looks, 2000)
+
+    def test_move_of_a_mirrored_file(self):
+        uid = self.mirrored()
+        self.once('1.h')
+        want = self.facts(self.m('.flags', 'cur', '1.h:2,S'))
+        before = len(self.names('.flags'))
+        self.user(os.rename, self.m('.flags', 'cur', '1.h:2,S'),
+                  self.m('.recent', 'cur', '1.h:2,S'))
+        self.assertNotIn(uid, self.in_mbx())
+        self.assertEqual(len(self.names('.flags')), before - 1)
+        self.assertEqual(self.facts(self.m('.recent', 'cur', '1.h:2,S')), want)
+        there = self.number('.recent', '1.h')
+        self.await_mbx('.recent', lambda mail: there in mail)
+        self.once('1.h', '.recent')
+
+    def test_another_base_name_for_a_mirrored_file(self):
+        """Dovecot does that where it finds a size to be wrong."""
+        uid = self.mirrored('1.h,W=9')
+        self.user(os.rename, self.m('.flags', 'cur', '1.h,W=9:2,S'),
+                  self.m('.flags', 'cur', '1.h:2,S'))
+        self.assertNotIn(uid, self.in_mbx())
+        self.once('1.h')
+        new = self.number('.flags', '1.h')
+        self.assertGreater(new, uid)
+        self.await_mbx('.flags', lambda mail: new in mail)
+        self.once('1.h')
+        self.r.unmount()
+        shutil.rmtree(self.r.index)
+        self.r.mount()
+        self.once('1.h')
+        self.assertFalse([n for n in self.names('.flags') if 'W=9' in n])
+
+    def test_copy_of_a_mirrored_file(self):
+        self.mirrored()
+        self.user(self.dovecot_copy, '.flags', '1.h:2,S', '.recent', '1.h:2,')
+        self.user(refused, errno.EEXIST, os.link,
+                  self.m('.recent', 'cur', '1.h:2,'),
+                  self.m('.flags', 'cur', '1.h:2,'))
+        self.once('1.h')
+        self.user(os.unlink, self.m('.flags', 'cur', '1.h:2,S'))
+        self.once('1.h', '.recent')
+
+    def test_a_mirrored_file_that_is_lost(self):
+        """Then what the MBX has of it shows, under the same name."""
+        uid = self.mirrored()
+        cur = self.m('.flags', 'cur', '')
+        os.unlink(os.path.join(self.r.store, 'alice/.flags/cur/1.h:2,S'))
+        for rebuilt in (False, True):
+            if rebuilt:
+                self.r.unmount()
+                shutil.rmtree(self.r.index)
+                self.r.mount()
+            self.assertEqual(self.once('1.h'), '1.h:2,S')
+            self.assertEqual(read(cur + '1.h:2,S'),
+                             b'Subject: x\r\n\r\nmirrored\r\n')
+            self.assert_errno(errno.ENOENT, os.stat, cur + '1.h')
+        self.user(refused, errno.EEXIST, write, cur + '1.h', b'')
+        self.user(os.rename, cur + '1.h:2,S', cur + '1.h:2,FS')
+        self.assertEqual(self.once('1.h'), '1.h:2,FS')
+        self.assertIn(uid, self.in_mbx())
+        self.user(os.unlink, cur + '1.h:2,FS')
+        self.assertNotIn(uid, self.in_mbx())
+        self.user(write, cur + '1.h:2,', b'again')
+        self.assertEqual(read(cur + '1.h:2,'), b'again')
+
 
 if __name__ == '__main__':
     harness.main()
