@@ -147,7 +147,7 @@ static int append(int dir, const char *text, size_t len)
 	if (ret == 0)
 		ret = io_fsync(fd);
 	/* Dovecot must not find half a line. */
-	if (ret < 0 && ftruncate(fd, end) < 0)
+	if (ret < 0 && io_truncate(fd, (uint64_t)end) < 0)
 		log_warn("%s: a failed append cannot be taken back", list_name);
 	return ret;
 }

@@ -32,6 +32,7 @@ import harness      # noqa: E402
 
 STOPPED = 100       # exit status of a daemon that stopped before a step
 MOST = 150          # steps that no operation here has
+AGAIN = 9           # steps of a start at which it is stopped again
 CALL = 25           # seconds that a call through the view may take
 USER = 'alice'
 STORES = ('legacy', 'store', 'index')
@@ -188,6 +189,10 @@ class Case(harness.Case):
             c-client finds before the new start.
         options: of the mount, beside scan=touch.
         again=False: do() cannot be called twice.
+        settle=False: the daemon is killed once the calls are answered, and
+            does not come to what it does a little later.
+        twice=True: the daemon is stopped again when it starts after a stop,
+            before one of its first steps.
         """
         stops = _Stops(self, do, **how)
         met = stops.run()
@@ -250,8 +255,9 @@ class _Stops:
 
     def __init__(self, case, do, make=None, prepare=None, warm=None,
                  wait=None, check=None, between=None, mailboxes=None,
-                 options=None, again=True):
+                 options=None, again=True, settle=True, twice=False):
         self.case, self.do, self.again = case, do, again
+        self.settle, self.twice = settle, twice
         self.between = between or (lambda before, after: None)
         self.mailboxes = mailboxes or self._mailboxes
         self.prepare, self.wait = prepare, wait
@@ -311,7 +317,11 @@ class _Stops:
                 with contextlib.suppress(OSError) if n \
                         else contextlib.nullcontext():
                     self._wait(proc)
-            stopped = self._unmount(proc)
+            if answer == DONE and not self.settle and n:
+                self._kill()
+                stopped = proc.returncode == STOPPED
+            else:
+                stopped = self._unmount(proc)
         finally:
             os.unlink(self.trigger)
         return answer, stopped
@@ -400,6 +410,17 @@ class _Stops:
                               [2].splitlines()[0].strip())
         return self.names[-1] if stopped else 'the end'
 
+    def _stop_again(self, n):
+        """A start and a look, up to the n-th step."""
+        proc = self.rig.start('-o', self.options, self.rig.mnt,
+                              env={'IO_STOP_AT': str(n)})
+        harness.wait_for('the mount', lambda: proc.poll() is not None
+                         or harness.mountinfo(self.rig.mnt))
+        attempt(0, look_at_all, self.top)
+        proc.kill()
+        proc.wait(CALL)
+        self.rig.force(self.rig.mnt)
+
     def _mailboxes(self, before, after, found):
         self.case.check_mailboxes(before, after, found,
                                   self.between(before, after))
@@ -407,6 +428,8 @@ class _Stops:
     def _after_stop(self, answer, stopped):
         case = self.case
         self.mailboxes(self.before, self.after, mailboxes(self.rig))
+        if self.twice and stopped:
+            self._stop_again(1 + len(self.names) % AGAIN)
         found = self._look()
         self.check(case, self.before, self.after, found,
                    answer == DONE or not stopped)

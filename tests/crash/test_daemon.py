@@ -84,10 +84,10 @@ class Changes(steps.Case):
     make = staticmethod(stores)
 
     def test_a_flag(self):
-        self.steps(lambda top: reflag(top, 2, 'FS'), 4)
+        self.steps(lambda top: reflag(top, 2, 'FS'), 9)
 
     def test_a_keyword(self):
-        self.steps(lambda top: reflag(top, 2, 'Sb'), 4)
+        self.steps(lambda top: reflag(top, 2, 'Sb'), 4, settle=False)
 
     def test_flags_of_many(self):
         """Every message by itself is as before or as after."""
@@ -113,7 +113,8 @@ class Changes(steps.Case):
             return {'INBOX': [{**was, **{uid: now[uid] for uid in now
                                          if uid <= last}}
                               for last in range(1, 4)]}
-        self.steps(do, 7, check=check, between=between, again=False)
+        self.steps(do, 14, check=check, between=between, again=False,
+                   settle=False)
 
     def test_a_new_keyword(self):
         """The letter first, then its name. The letter is not kept where the
@@ -152,14 +153,16 @@ class Changes(steps.Case):
             was, now = (s.mbx['INBOX']['mail'] for s in (before, after))
             return {'INBOX': [{**now, 3: {**now[3],
                                           'keywords': was[3]['keywords']}}]}
-        self.steps(do, 10, check=check, between=between, wait=wait)
+        self.steps(do, 20, check=check, between=between, wait=wait,
+                   twice=True)
 
     def test_expunge(self):
-        self.steps(lambda top: os.unlink(f'{top}/{find(top, 2)}'), 4)
+        self.steps(lambda top: os.unlink(f'{top}/{find(top, 2)}'), 9)
 
     def test_expunge_of_the_last(self):
         """Its UID is not given out again."""
-        stops = self.steps(lambda top: os.unlink(f'{top}/{find(top, 4)}'), 4)
+        stops = self.steps(lambda top: os.unlink(f'{top}/{find(top, 4)}'), 4,
+                           settle=False)
         self.assertEqual(stops.before.mbx['INBOX']['uidnext'],
                          stops.after.mbx['INBOX']['uidnext'])
 
@@ -177,14 +180,14 @@ class Deliveries(steps.Case):
             save(f'{top}/tmp/{NEW}', TEXT)
             os.rename(f'{top}/tmp/{NEW}', f'{top}/new/{NEW}')
             sync(f'{top}/new')
-        self.expect(self.steps(do, 1), '', f'new/{NEW}')
+        self.expect(self.steps(do, 2), '', f'new/{NEW}')
 
     def test_by_link(self):
         def do(top):
             save(f'{top}/tmp/x', TEXT)
             os.link(f'{top}/tmp/x', f'{top}/new/{NEW}')
             os.unlink(f'{top}/tmp/x')
-        self.expect(self.steps(do, 1), '', f'new/{NEW}')
+        self.expect(self.steps(do, 2), '', f'new/{NEW}')
 
     def test_save_with_flags(self):
         name = f'{NEW},S={len(TEXT)}:2,FSa'
@@ -192,7 +195,7 @@ class Deliveries(steps.Case):
         def do(top):
             save(f'{top}/.box/tmp/{NEW}', TEXT)
             os.rename(f'{top}/.box/tmp/{NEW}', f'{top}/.box/cur/{name}')
-        self.expect(self.steps(do, 1), '.box', f'cur/{name}')
+        self.expect(self.steps(do, 2), '.box', f'cur/{name}')
 
 
 class Delivered(steps.Case):
@@ -208,17 +211,17 @@ class Delivered(steps.Case):
     def test_flags(self):
         self.steps(lambda top: os.rename(f'{top}/new/{NEW}',
                                          f'{top}/cur/{NEW}:2,S'),
-                   1, prepare=self.prepare)
+                   2, prepare=self.prepare)
 
     def test_unlink(self):
-        self.steps(lambda top: os.unlink(f'{top}/new/{NEW}'), 1,
+        self.steps(lambda top: os.unlink(f'{top}/new/{NEW}'), 2,
                    prepare=self.prepare)
 
     def test_move(self):
         """To another folder; never in neither."""
         self.steps(lambda top: os.rename(f'{top}/new/{NEW}',
                                          f'{top}/.box/cur/{NEW}:2,S'),
-                   1, prepare=self.prepare)
+                   2, prepare=self.prepare)
 
 
 class Copies(steps.Case):
@@ -268,7 +271,7 @@ class Copies(steps.Case):
             if done or found.view['.box'] == after.view['.box']:
                 case.assert_same(after.view, found.view)
             case.check_uids(before, after, found)
-        self.steps(do, 8, check=check)
+        self.steps(do, 11, check=check, settle=False)
 
     def test_move_to_a_native_folder(self):
         def prepare(top):
@@ -285,7 +288,7 @@ class Copies(steps.Case):
                 case.assert_same(after.view, found.view)
             case.assertIn(found.view['.other'], (before.view['.other'],
                                                  after.view['.other']))
-        self.steps(do, 8, prepare=prepare, check=check)
+        self.steps(do, 10, prepare=prepare, check=check, settle=False)
 
 
 class Looking(steps.Case):
@@ -307,7 +310,7 @@ class Looking(steps.Case):
 
     def test_seeding(self):
         self.steps(steps.look_at_all, 35, make=only_inbox, warm=False,
-                   check=type(self).check_seeding)
+                   check=type(self).check_seeding, twice=True)
 
     def check_following(self, before, after, found, done):
         self.assert_same(after.view, found.view)
@@ -332,7 +335,7 @@ class Looking(steps.Case):
             cur = os.path.join(rig.mnt, steps.USER, 'cur')
             harness.wait_for('the change', lambda: shown(os.listdir(cur)), 10)
         self.steps(do, at_least, check=type(self).check_following, wait=wait,
-                   again=False)
+                   again=False, twice=True)
 
     def test_new_mail(self):
         def change(f):
@@ -384,7 +387,7 @@ class Looking(steps.Case):
             harness.wait_for('the new names', lambda: all(
                 '.V4c000001' in n for n in os.listdir(f'{top}/cur')), 10)
         stops = self.steps(change, 15, check=check, wait=wait, again=False,
-                           mailboxes=lambda *_: None)
+                           twice=True, mailboxes=lambda *_: None)
         stops.rig.expect_log('UW has reset UIDVALIDITY')
 
 

@@ -345,9 +345,30 @@ class NewStore(Full):
                 break
         self.refused(os.mkdir, f'{self.top}/.f{n}', 0o700)
         self.check_all()
+        # The ledger's last block has room for some.
+        name = '.box'
+        for n in range(60):
+            to = f'.{n:03}' + 'x' * 60
+            got = self.rename_folder(name, to)
+            if got:
+                break
+            name = to
+        self.assertEqual(got, errno.ENOSPC)
+        self.assertEqual([f for f in steps.folders_of(self.top) if f],
+                         [name])
+        self.assertEqual(list(steps.mailboxes(self.r)), ['INBOX', name[1:]])
+        before = self.view(name)
+        self.assertEqual(len(before), 3)
         self.disk.clear()
         self.user(os.mkdir, f'{self.top}/.later', 0o700)
         self.assertIn('.later', os.listdir(self.top))
+        self.assertEqual(self.rename_folder(name, '.box'), 0)
+        self.assert_same(before, self.view('.box'))
+        self.check_all()
+
+    def rename_folder(self, name, to):
+        return self.outcome(os.rename, f'{self.top}/{name}',
+                            f'{self.top}/{to}')
 
 
 class Index(Full):
