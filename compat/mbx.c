@@ -17,7 +17,7 @@
 #include "compat/mbxwalk.h"
 
 enum {
-	SLICE = 1024, /* records looked at under one parse lock */
+	SLICE = 4096, /* records looked at under one parse lock */
 	/* Small messages: many records in one read. Large ones: only lines. */
 	WINDOW_SMALL = 4096,
 };

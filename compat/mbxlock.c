@@ -35,7 +35,7 @@
 #include "compat/log.h"
 #include "compat/text.h"
 
-enum { POLL_FIRST_US = 200, POLL_MAX_US = 20000 };
+enum { POLL_FIRST_US = 200, POLL_MAX_US = 5000 };
 
 static atomic_bool cancelled;
 
@@ -216,6 +216,9 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 	was = identity_enter(out->uid, out->gid);
 	do {
 		ret = try_parse(out->path, &wait, &out->fd);
+		/* It has just been let go of: be there before the next. */
+		if (ret == -ESTALE)
+			wait.pause_us = POLL_FIRST_US;
 	} while (ret == -ESTALE && mbxlock_wait_more(&wait));
 	identity_leave(was);
 	if (ret == -ESTALE)

@@ -22,13 +22,13 @@
 #include "index/sync.h"
 
 enum {
-	IDLE_US = 2000,	 /* after the last change */
-	MAX_US = 10000,	 /* nobody waits for us longer than about this */
-	NAP_US = 1000,	 /* how often the thread looks */
-	MARGIN_MS = 100, /* beyond lockwait=, for one who waits himself */
-	TICK_US = 20000, /* two of the file system's clock */
-	TRIES = 4,	 /* when the MBX changes under us again and again */
-	SMALL = 4 << 20, /* octets of an MBX that is scanned in no time */
+	IDLE_US = 2000,	  /* after the last change */
+	MAX_US = 10000,	  /* nobody waits for us longer than about this */
+	NAP_US = 1000,	  /* how often the thread looks */
+	MARGIN_MS = 100,  /* beyond lockwait=, for one who waits himself */
+	TICK_US = 20000,  /* two of the file system's clock */
+	TRIES = 3,	  /* when the MBX changes under us again and again */
+	SMALL = 32 << 20, /* octets of an MBX that is scanned in no time */
 };
 
 static struct {
@@ -103,9 +103,10 @@ static bool is_true(const struct folder *f, const struct stamp *now)
 
 /*
  * With UW's locks: are the rows true? Somebody may have written just before we
- * got them. A mailbox that is not large is looked at on the spot; a large one
- * is better scanned without keeping everybody waiting, after its times have
- * settled, until that has been in vain often enough.
+ * got them. A mailbox that is not large is looked at on the spot, or a busy
+ * session of UW would keep us out for good; a large one is better scanned
+ * without keeping everybody waiting, after its times have settled, until that
+ * has been in vain often enough.
  */
 static int confirm_rows(struct folder *f, struct folder_box *b, bool last)
 {
@@ -144,12 +145,25 @@ static int begin_once(struct folder *f, bool last)
 	return 0;
 }
 
+/* When flags may have changed at most, the look under the locks is enough; new
+ * mail also has to get into Dovecot's files, which nobody should wait for. */
+static bool can_look_later(struct folder *f)
+{
+	struct folder_box *b = f->box;
+	struct stamp now;
+
+	return b && f->synced && !f->late && f->stamp.size <= SMALL &&
+		b->box->ops->stamp(b->box, &now) == 0 &&
+		now.ino == f->stamp.ino && now.size == f->stamp.size &&
+		f->state == FOLDER_OK;
+}
+
 static int begin(struct folder *f)
 {
 	int ret = -ESTALE;
 
 	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
-		ret = folder_sync(f);
+		ret = i == 0 && can_look_later(f) ? 0 : folder_sync(f);
 		if (ret == 0)
 			ret = begin_once(f, i == TRIES - 1);
 	}

@@ -362,6 +362,20 @@ class Flags(harness.Case):
         self.assert_agree('INBOX')
         self.assert_agree('recent')
 
+    def test_what_uw_expunges_is_read_on(self):
+        self.start('inbox')
+        uid = sorted(self.shown('INBOX'))[0]
+        uw, other = (Session(self.r, 'alice', 'INBOX') for _ in range(2))
+        with open(self.find('INBOX', uid), 'rb') as f:
+            want = f.read()
+            uw('set 1 \\Deleted')
+            uw('expunge')   # marked only: the other session has it open
+            self.assertNotIn(uid, self.shown('INBOX'))
+            self.assertEqual(os.fstat(f.fileno()).st_size, len(want))
+            f.seek(0)
+            self.assertEqual(f.read(), want)
+        other.close(), uw.close()
+
     # Other processes
 
     def test_uw_sees_it_and_both_merge(self):
@@ -431,6 +445,40 @@ class Flags(harness.Case):
         self.assertEqual(len(os.listdir(cur)), 19000)
         self.assertNotIn('full', self.r.log()[len(before):])
         self.assertEqual(len(self.in_mbx('many')), 19000)
+
+    def test_each_gets_its_turn_in_a_burst(self):
+        self.start('inbox', 'many')
+        uw = Session(self.r, 'alice', 'mail/many')
+        cur, stop, took, done = self.top('many') + '/cur', [], [], []
+        names = sorted(os.listdir(cur), key=uid_of)[:200]
+
+        def burst():
+            while not stop:
+                for i, name in enumerate(names):
+                    to = f'{base_of(name)}:2,' \
+                        f'{"" if "F" in letters_of(name) else "F"}'
+                    os.rename(f'{cur}/{name}', f'{cur}/{to}')
+                    names[i] = to
+                    done.append(to)
+        t = threading.Thread(target=burst)
+        t.start()
+        try:
+            start, in_between = time.monotonic(), 0
+            while time.monotonic() < start + 3 or len(took) % 2:
+                if time.monotonic() < start + 1.5:
+                    in_between = len(done)
+                n, began = len(took), time.monotonic()
+                uw('clear 300 \\Seen' if n % 2 else 'set 300 \\Seen')
+                took.append(time.monotonic() - began)
+            at_the_end = len(done)
+        finally:
+            stop.append(True)
+            t.join(20)
+        self.assertFalse(t.is_alive())
+        uw.close()
+        self.assertLess(max(took), 2, took)
+        self.assertNotIn('S', letters_of(self.find('many', 300)))
+        self.assertGreater(at_the_end, in_between, 'nor must it keep us out')
 
     def test_what_uw_does_right_after_us_is_seen(self):
         """Within a tick of the clock, again and again."""

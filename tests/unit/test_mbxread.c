@@ -111,7 +111,7 @@ static void child_flags(int go, uint64_t at)
 
 /* The first record of the fifth slice: to see it changed, the other must have
  * come in at one of the four gaps. */
-enum { MANY = 5000, WAITED = 4 * 1024 + 1 };
+enum { MANY = 17000, WAITED = 4 * 4096 + 1 };
 
 struct many {
 	int go;

@@ -299,7 +299,7 @@ TEST(mbxwrite, sync_is_for_what_was_written)
 
 /* ---- scans in slices ----------------------------------------------------- */
 
-enum { MANY = 1500 }; /* more than are looked at under one lock */
+enum { MANY = 5000 }; /* more than are looked at under one lock */
 
 static int raise_uidlast(const struct msg *m, const char *name, void *arg)
 {
