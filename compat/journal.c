@@ -194,6 +194,15 @@ static void tidy(struct journal *j)
 	j->next_try = replace(j) == 0 ? LINES_MIN : lines * 2;
 }
 
+/* Another file is in the MBX under that UID. */
+static bool is_taken(const struct journal *j, const struct journaltab_node *n)
+{
+	const struct journaltab_node *old = journaltab_by_uid(&j->tab, n->uid);
+
+	return *n->base && !n->sure && old && old->sure &&
+		strcmp(old->base, n->base) != 0;
+}
+
 static int put(struct journal *j, struct journaltab_node *n)
 {
 	char line[JOURNALTAB_LINE];
@@ -202,7 +211,8 @@ static int put(struct journal *j, struct journaltab_node *n)
 	if (!n)
 		return -ENOMEM;
 	(void)pthread_mutex_lock(&j->lock);
-	rc = append(j, line, journaltab_line(n, line));
+	rc = is_taken(j, n) ? -EEXIST
+			    : append(j, line, journaltab_line(n, line));
 	if (rc == 0) {
 		if (*n->base)
 			journaltab_put(&j->tab, n);

@@ -49,7 +49,8 @@ MUST_CHECK int journal_open(int dirfd, const char *name, uid_t uid, gid_t gid,
 void journal_close(struct journal *j);
 
 /** journal_try - @uid: not 0; @base: a file's name. A base has one UID, and a
- * UID one base: the last one said. Return: 0; -EINVAL; -errno */
+ * UID one base: the last one said. Return: 0; -EINVAL; -EEXIST: another file is
+ * in the MBX under that UID; -errno */
 MUST_CHECK int journal_try(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_in(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_out(struct journal *j, const char *base);

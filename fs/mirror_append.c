@@ -6,7 +6,7 @@
  *	box reserve			no one else gets Dovecot's UIDs
  *	box append			durable, or nothing
  *	journal_in			it is; need not be durable, see
- *mirror_same() index_insert			the row has the file's name
+ *	index_insert			the row has the file's name
  *
  * Until journal_in nobody may rename or remove the file (files_hold()): its
  * flags are those that were appended. A lease is ended after a few dozen
@@ -513,6 +513,9 @@ static int try_all(struct batch *b)
 		     uid == o->uid))
 			continue;
 		ret = journal_try(b->j, o->uid, o->p.base);
+		/* The append will say the same: it goes under the next UID. */
+		if (ret == -EEXIST)
+			ret = 0;
 		changed = true;
 	}
 	return ret == 0 && changed ? journal_sync(b->j) : ret;

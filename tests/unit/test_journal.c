@@ -132,7 +132,7 @@ TEST(journal, a_base_has_one_uid_and_a_uid_one_base)
 
 	cr_assert_eq(journal_in(j, 7, "a"), 0);
 	cr_assert_eq(journal_in(j, 8, "a"), 0);
-	cr_assert_eq(journal_in(j, 1, "b"), 0);
+	cr_assert_eq(journal_try(j, 1, "b"), 0);
 	cr_assert_eq(journal_try(j, 1, "c"), 0);
 	for (again = 0; again < 2; again++) {
 		expect_entry(j, "a", 8, true);
@@ -141,6 +141,28 @@ TEST(journal, a_base_has_one_uid_and_a_uid_one_base)
 		journal_close(j);
 		j = open_it();
 	}
+	journal_close(j);
+}
+
+TEST(journal, a_file_that_is_in_the_mbx_is_not_forgotten_for_a_try)
+{
+	struct journal *j = open_it();
+	uint32_t uid;
+	bool sure;
+	int again;
+
+	cr_assert_eq(journal_in(j, 9, "a"), 0);
+	cr_assert_eq(journal_try(j, 9, "b"), -EEXIST);
+	for (again = 0; again < 2; again++) {
+		expect_entry(j, "a", 9, true);
+		cr_expect_not(journal_by_base(j, "b", &uid, &sure));
+		journal_close(j);
+		j = open_it();
+	}
+	/* What was only tried makes room. */
+	cr_assert_eq(journal_try(j, 10, "b"), 0);
+	cr_assert_eq(journal_try(j, 10, "c"), 0);
+	expect_entry(j, "c", 10, false);
 	journal_close(j);
 }
 
