@@ -1,0 +1,232 @@
+#!/usr/bin/python3
+"""Delivery agents all at once: procmail, maildrop, dovecot-lda and LMTP into
+the view, UW's dmail into the MBX behind it, while an IMAP client looks on. Each
+mail is there once, for Dovecot and for c-client, and in a native folder as in a
+legacy one."""
+
+import collections
+import concurrent.futures
+import hashlib
+import os
+import re
+import shutil
+import smtplib
+import sys
+import threading
+import time
+
+sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                os.path.join(os.path.dirname(os.path.dirname(
+                    os.path.abspath(__file__))), 'oracle')]
+import harness  # noqa: E402
+import mbxfile  # noqa: E402
+
+# procmail, maildrop and dmail want a user who is in /etc/passwd; every Debian
+# has this one.
+USER, UID = 'games', 5
+EXTRA = 'mail_save_crlf = yes\n'
+LDA = '/usr/lib/dovecot/dovecot-lda'
+EACH = 8
+OLD = 5         # mails in the MBX before
+TEMPFAIL = 75
+
+
+def mail(agent, n):
+    return (f'From: {agent}@example.test\nTo: {USER}@example.test\n'
+            f'Subject: {agent} {n}\nMessage-ID: <{agent}.{n}@example.test>\n\n'
+            + f'Line of mail {n} by {agent}.\n' * (1 + 37 * n % 90))
+
+
+def subject(octets):
+    for line in octets.replace(b'\r\n', b'\n').split(b'\n'):
+        if line.startswith(b'Subject: '):
+            return line[9:].decode()
+    return None
+
+
+class Agents(harness.Case):
+    def setUp(self):
+        harness.need_dovecot()
+        harness.need_cclient()
+        for program in ('procmail', 'maildrop', 'dmail', LDA):
+            harness.skip_unless(shutil.which(program), f'no {program}')
+        self.r = self.rig()
+        self.r.user(USER, uid=UID)
+        self.inbox = self.r.put(USER, 'INBOX', mbxfile.mailbox(OLD))
+        self.r.put(USER, 'mail/work', mbxfile.mailbox(OLD))
+        self.r.mount()
+        self.top = os.path.join(self.r.mnt, USER)
+        self.dovecot = self.r.dovecot(extra=EXTRA)
+        self.home = self.r.path('home', USER)
+        m = self.dovecot.imap(USER)
+        for name in ('INBOX', 'work'):
+            self.assertEqual(m.select(name)[0], 'OK')
+        self.assertEqual(m.create('fresh')[0], 'OK')
+        m.logout()
+        self.stop = threading.Event()
+
+    def file(self, name, text):
+        path = os.path.join(self.home, name)
+        with open(path, 'w') as f:
+            f.write(text)
+        os.chmod(path, 0o600)
+        os.chown(path, UID, UID)
+        return path
+
+    def as_user(self, args, text, home=None):
+        return harness.run(args, uid=UID, stdin=text, cwd='/',
+                           env={'HOME': home or self.home, 'LOGNAME': USER})
+
+    def must(self, r):
+        self.assertEqual(r.returncode, 0, f'{r.args}: {r.stdout}{r.stderr}')
+
+    # One mail into a folder of the view, '' or '.name'
+
+    def procmail(self, folder, text):
+        rc = self.file(f'procmailrc{folder}',
+                       f'MAILDIR={self.top}\nDEFAULT={self.top}/{folder}/\n')
+        self.must(self.as_user(['procmail', '-m', rc], text))
+
+    def maildrop(self, folder, text):
+        rc = self.file(f'mailfilter{folder}',
+                       f'to "{os.path.join(self.top, folder)}"\n')
+        self.must(self.as_user(['maildrop', rc], text))
+
+    def lda(self, folder, text):
+        self.must(harness.run(
+            [LDA, '-c', self.dovecot.conf, '-d', USER, '-f', 'a@example.test',
+             '-m', folder[1:] or 'INBOX'], stdin=text))
+
+    def lmtp(self, folder, text):
+        self.assertEqual(folder, '')
+        with smtplib.LMTP('127.0.0.1', self.dovecot.lmtp_port) as lmtp:
+            lmtp.sendmail('a@example.test', f'{USER}@example.test', text)
+
+    def dmail(self, folder, text):
+        """Into the MBX; where it loses UW's race for the lock it says so, and
+        an MTA tries again."""
+        self.assertEqual(folder, '')
+        home = self.r.legacy_file(USER)
+        for _ in range(50):
+            r = self.as_user(['dmail'], text, home)
+            if r.returncode != TEMPFAIL:
+                break
+            time.sleep(0.05)
+        self.must(r)
+
+    def onlooker(self):
+        """An IMAP client that asks again and again; no mail ever goes."""
+        m = self.dovecot.imap(USER)
+        most, seen = 0, {}
+        m.select('INBOX')
+        while not self.stop.is_set():
+            m.noop()
+            rows = m.uid('FETCH', '1:*', '(RFC822.SIZE)')[1]
+            now = dict(re.search(rb'UID (\d+) RFC822.SIZE (\d+)',
+                                 row).groups() for row in rows)
+            self.assertGreaterEqual(len(now), most)
+            most = len(now)
+            for uid, size in now.items():
+                self.assertEqual(seen.setdefault(uid, size), size)
+        m.logout()
+        return len(seen)
+
+    def deliver(self, agents, folder=''):
+        """Every agent in a thread; what they were given, by subject."""
+        def work(agent):
+            for n in range(EACH):
+                getattr(self, agent)(folder, mail(agent, n))
+        with concurrent.futures.ThreadPoolExecutor(len(agents)) as pool:
+            for job in [pool.submit(work, a) for a in agents]:
+                job.result()
+        return [f'{a} {n}' for a in agents for n in range(EACH)]
+
+    def listed(self, name):
+        m = self.dovecot.imap(USER)
+        got = harness.imap_folder(m, name, readonly=False)['mail']
+        m.logout()
+        return got
+
+    def text_is_whole(self, name, octets):
+        """What the agent wrote before the mail's own header is its affair."""
+        agent, n = name.split()
+        want = mail(agent, int(n)).encode()
+        got = octets.replace(b'\r\n', b'\n')
+        self.assertEqual(got[got.index(b'\n\n'):], want[want.index(b'\n\n'):],
+                         name)
+
+    def check_listed(self, name, want, old):
+        got = self.listed(name)
+        names = collections.Counter(subject(m['body']) for m in got.values())
+        news = {k: v for k, v in names.items()
+                if not k.startswith('number ')}
+        self.assertEqual(news, dict.fromkeys(want, 1))
+        self.assertEqual(len(got), old + len(want))
+        for m in got.values():
+            if subject(m['body']) in news:
+                self.text_is_whole(subject(m['body']), m['body'])
+        return got
+
+    def check_mbx(self, got, *path):
+        """c-client finds the same mails, with the same octets."""
+        want = sorted(hashlib.sha256(m['body']).hexdigest()
+                      for m in got.values())
+        self.assertEqual(len(want), len(set(want)))
+
+        def found():
+            dump = harness.cc_dump(self.r.legacy_file(USER, *path))
+            return sorted(m['sha256'] for m in
+                          next(iter(dump.values()))['mail'].values())
+        harness.wait_for('the mirror', lambda: found() == want, 20)
+
+    def test_all_at_once(self):
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        looking = pool.submit(self.onlooker)
+        try:
+            want = self.deliver(['procmail', 'maildrop', 'lda', 'lmtp',
+                                 'dmail'])
+        finally:
+            self.stop.set()
+            self.assertGreaterEqual(looking.result(), OLD)
+            pool.shutdown()
+        got = self.check_listed('INBOX', want, OLD)
+        self.check_mbx(got, 'INBOX')
+        # UW and Dovecot both give UIDs out, and the daemon says so.
+        said = 'messages with another UID at Dovecot than in the MBX'
+        if said in self.r.log():
+            self.r.expect_log(said)
+        # Nothing comes back, or gets another UID, when all starts anew.
+        self.dovecot.stop()
+        self.r.remount()
+        self.dovecot = self.r.dovecot(extra=EXTRA)
+        again = self.listed('INBOX')
+        self.assertEqual({u: m['body'] for u, m in got.items()},
+                         {u: m['body'] for u, m in again.items()})
+        self.assertEqual(os.listdir(os.path.join(self.top, 'tmp')), [])
+
+    def test_legacy_folder(self):
+        want = self.deliver(['procmail', 'maildrop', 'lda'], '.work')
+        got = self.check_listed('work', want, OLD)
+        self.check_mbx(got, 'mail', 'work')
+        # The first ones have the UIDs that they had.
+        self.assertEqual(sorted(got)[:OLD], list(range(1, OLD + 1)))
+
+    def test_native_folder(self):
+        want = self.deliver(['procmail', 'maildrop', 'lda'], '.fresh')
+        self.check_listed('fresh', want, 0)
+        self.assertFalse(os.path.exists(
+            self.r.legacy_file(USER, 'mail', 'fresh')))
+        # The octets that agents wrote are those on the disk.
+        on_disk = []
+        for sub in ('new', 'cur'):
+            place = os.path.join(self.r.store, USER, '.fresh', sub)
+            for name in os.listdir(place):
+                with open(os.path.join(place, name), 'rb') as f:
+                    on_disk.append(f.read())
+        for agent in ('procmail', 'maildrop'):
+            for n in range(EACH):
+                self.assertIn(mail(agent, n).encode(), on_disk)
+
+
+if __name__ == '__main__':
+    harness.main()
