@@ -16,6 +16,8 @@ import mbxfile      # noqa: E402
 LF = b'Subject: lf\n\none\r\ntwo\n\nlast line'
 CRLF = b'Subject: lf\r\n\r\none\r\ntwo\r\n\r\nlast line'
 DATE = 1234567890
+FLAGS = {'\\Answered': 'R', '\\Deleted': 'T', '\\Draft': 'D',
+         '\\Flagged': 'F', '\\Seen': 'S'}
 
 
 class Mirrored(harness.Case):
@@ -481,6 +483,87 @@ class Mirrored(harness.Case):
         with open(path, 'a'):
             os.chmod(path, 0o666)
         return path
+
+    # With Dovecot itself
+
+    def dovecot(self, **kw):
+        harness.need_dovecot()
+        return self.r.dovecot(**kw)
+
+    def agree(self, imap):
+        """Dovecot and c-client come to say the same about every message; a
+        keyword waits until its name is known."""
+        self.settled()
+        end = time.monotonic() + 10
+        while True:
+            try:
+                self.compare(imap)
+                return
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
+
+    def compare(self, imap):
+        shown = harness.imap_folder(imap, 'INBOX', bodies=False)['mail']
+        found = self.mbx()
+        self.assertEqual(sorted(shown), sorted(found))
+        for uid, facts in shown.items():
+            system = {c for f, c in FLAGS.items() if f in facts['flags']}
+            words = {f.lower() for f in facts['flags'] if f[0] != '\\'}
+            date = time.strftime('%Y-%m-%dT%H:%M:%SZ',
+                                 time.gmtime(facts['date']))
+            mbx = found[uid]
+            self.assertEqual(system, set(mbx['flags'].strip('-')), uid)
+            self.assertEqual(words, {w for w in mbx['keywords'].split(',')
+                                     if w != '-'}, uid)
+            self.assertEqual(date, mbx['date'], uid)
+
+    def play(self, imap):
+        """Appends, flags, keywords, copies, expunges."""
+        for i in range(12):
+            flags = ['', r'(\Seen)', '(Fresh)', r'(\Flagged Other)'][i % 4]
+            ok, _ = imap.append(
+                'INBOX', flags, f'"{i + 1:02}-Feb-2021 01:02:03 +0000"',
+                f'Subject: {i}\r\n\r\nbody {i}\r\n'.encode())
+            self.assertEqual(ok, 'OK')
+        imap.select('INBOX')
+        for what, flags in (('+FLAGS', r'(\Answered Third)'),
+                            ('-FLAGS', r'(\Seen Other)')):
+            ok, _ = imap.uid('STORE', '2:9', what, flags)
+            self.assertEqual(ok, 'OK')
+        imap.uid('COPY', '4:8', 'INBOX')
+        imap.uid('STORE', '3,6,17', '+FLAGS', r'(\Deleted)')
+        imap.expunge()
+        imap.close()
+
+    def test_dovecot_at_work(self):
+        self.start()
+        imap = self.dovecot().imap('alice')
+        self.play(imap)
+        self.agree(imap)
+        self.assertEqual(len(self.mbx()), 17)
+        imap.logout()
+        self.remount(True)
+        self.settled()
+        self.assertEqual(len(self.mbx()), 17)
+        self.assertEqual(self.status()['mirrored'], 15)
+
+    def test_control_files_elsewhere(self):
+        """Nobody tells us when they change."""
+        self.start()
+        self.r.unmount()
+        control = self.r.path('control')
+        os.mkdir(control, 0o755)
+        self.options = self.r.options(control=f'{control}/%u')
+        self.r.mount(self.options)
+        os.listdir(f'{self.top}/cur')
+        imap = self.dovecot(
+            location=f'maildir:{self.r.mnt}/%u:CONTROL={control}/%u'
+        ).imap('alice')
+        self.play(imap)
+        self.agree(imap)
+        imap.logout()
 
 
 if __name__ == '__main__':
