@@ -5,7 +5,8 @@
  *	journal_try, journal_sync	this file may be there under this UID
  *	box reserve			no one else gets Dovecot's UIDs
  *	box append			durable, or nothing
- *	journal_in			it is; need not be durable, see
+ *	journal_in			it is; need not be durable:
+ *					mirror_same()
  *	index_insert			the row has the file's name
  *
  * Until journal_in nobody may rename or remove the file (files_hold()): its
