@@ -444,7 +444,13 @@ class Flags(harness.Case):
         time.sleep(3)
         self.assertEqual(len(os.listdir(cur)), 19000)
         self.assertNotIn('full', self.r.log()[len(before):])
-        self.assertEqual(len(self.in_mbx('many')), 19000)
+        # New mail then costs a look at the end of the file.
+        self.r.make('alice', 'deliver', 'mail/many')
+        self.assertEqual(len(os.listdir(self.top('many') + '/new')), 1)
+        trace = self.r.log()[len(before):]
+        self.assertIn('tail: 0: +1', trace)
+        self.assertFalse('full' in trace.partition('tail: 0: +1')[0])
+        self.assertEqual(len(self.in_mbx('many')), 19001)
 
     def test_each_gets_its_turn_in_a_burst(self):
         self.start('inbox', 'many')
