@@ -10,6 +10,7 @@ sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)),
                 os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 import harness      # noqa: E402
 import steps        # noqa: E402
+import test_mirror  # noqa: E402
 import mbxfile      # noqa: E402
 
 WORDS = ('Label', 'Other')
@@ -222,6 +223,42 @@ class Delivered(steps.Case):
         self.steps(lambda top: os.rename(f'{top}/new/{NEW}',
                                          f'{top}/.box/cur/{NEW}:2,S'),
                    2, prepare=self.prepare)
+
+
+class Mirrored(steps.Case):
+    """A message that is a file, and in the MBX as well."""
+
+    make = staticmethod(stores)
+
+    def check_moved(self, before, after, found, done):
+        """It is there, byte for byte; when it has left its folder, what the
+        MBX still has of it may show there."""
+        self.check_mailboxes(before, after, found.mbx)
+        self.check_uids(before, after, found)
+        self.assertIn(found.view['.box'],
+                      (before.view['.box'], after.view['.box']))
+        if done:
+            self.assert_same(after.view, found.view)
+        if found.view['.box'] == before.view['.box']:
+            self.assert_same(before.view, found.view)
+        rest = set(found.view[''].items()) ^ set(before.view[''].items())
+        self.assertLessEqual(len(rest), 2)
+        self.assertEqual([n for n, _ in rest if test_mirror.BASE not in n
+                          and '.janusmail' not in n], [])
+
+    @staticmethod
+    def mirrored(rig):
+        """Nothing is to come when it has left its folder."""
+        cur = os.path.join(rig.mnt, steps.USER, '.box', 'cur')
+        if not any(test_mirror.BASE in n for n in os.listdir(cur)):
+            test_mirror.mirrored(rig)
+
+    def test_move(self):
+        name = test_mirror.BASE
+        self.steps(lambda top: os.rename(f'{top}/new/{name}',
+                                         f'{top}/.box/cur/{name}:2,S'),
+                   8, prepare=test_mirror.deliver, wait=self.mirrored,
+                   check=type(self).check_moved)
 
 
 class Copies(steps.Case):
