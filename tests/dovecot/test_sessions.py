@@ -8,7 +8,8 @@ The language is that of tests/imap_script.py; besides
 
     #: mbx INBOX work       the folders that are MBX mailboxes in the end (all
                             that were at the start, if it is not said)
-    #: only dovecot WORD... keywords that no MBX holds in the end
+    #: only dovecot INBOX WORD...
+                            keywords that this MBX does not hold in the end
 
 Then come random ones; JANUSMAIL_SEED=N makes the first of them from seed N, and
 JANUSMAIL_RANDOM=N makes so many. JANUSMAIL_SESSIONS=DIR writes scripts and
@@ -51,9 +52,9 @@ def scripts():
 
 
 def said(text, what):
-    """Words of the lines "#: what ...", or None."""
-    found = re.findall(rf'^#: {what}(.*)$', text, re.M)
-    return sum((words.split() for words in found), []) if found else None
+    """Words of each line "#: what ..."."""
+    return [words.split()
+            for words in re.findall(rf'^#: {what}(.*)$', text, re.M)]
 
 
 class Side:
@@ -105,6 +106,11 @@ class Sessions(harness.SharedCase):
                 imap_boxes.build_maildir(top, cls.world, rig.users[user])
         if not NATIVE_ONLY:
             rig.mount(cls.options())
+            # A folder's directories get their times when it is first seen, and
+            # Dovecot looks twice at what has changed within a second.
+            for _, _, files in os.walk(rig.mnt):
+                del files
+            time.sleep(1.2)
         cls.start()
 
     @classmethod
@@ -159,10 +165,10 @@ class Sessions(harness.SharedCase):
 
     def same_in_mbx(self, name):
         text, user = self.texts[name], self.user(name)
-        folders = said(text, 'mbx')
-        imap_mbx.compare(self, self.shared, self.view, user,
-                         list(self.world) if folders is None else folders,
-                         said(text, 'only dovecot') or ())
+        folders = sum(said(text, 'mbx'), []) or list(self.world)
+        without = {words[0]: set(words[1:])
+                   for words in said(text, 'only dovecot')}
+        imap_mbx.compare(self, self.shared, self.view, user, folders, without)
 
     def test_pop3(self):
         outputs = []
