@@ -101,7 +101,9 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		ops_error(req, -EPERM);
 		return;
 	}
-	ret = mail_dir(n) ? mail_may_make(n, name) : 0;
+	ret = 0;
+	if (mail_dir(n))
+		ret = S_ISREG(mode) ? mail_may_make(n, name) : -EACCES;
 	if (ret == 0)
 		ret = ops_as_caller(req, n->fd, &was);
 	if (ret == 0) {
