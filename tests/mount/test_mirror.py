@@ -416,6 +416,16 @@ class Mirrored(harness.Case):
         self.assertEqual(len(self.names()), 6)
         self.remount(True)
         self.assertEqual(len(self.names()), 6)
+        imap = self.dovecot().imap('alice')
+        shown = harness.imap_folder(imap, 'INBOX')['mail']
+        self.assertEqual(sorted(shown)[:4], [1, 2, 3, 4])
+        self.assertEqual(len(shown), 6)
+        self.assertIn(again, shown)
+        imap.append('INBOX', r'(\Seen)', None, b'Subject: last\r\n\r\nx\r\n')
+        self.settled()
+        self.assertEqual(len(harness.imap_folder(imap, 'INBOX')['mail']), 7)
+        imap.logout()
+        self.assertEqual(len(self.mbx()), 7)
 
     def test_uids_are_reserved(self):
         """Also without the mirror: UW goes on above Dovecot's."""
