@@ -522,12 +522,22 @@ static int try_all(struct batch *b)
 	return ret == 0 && changed ? journal_sync(b->j) : ret;
 }
 
+/* Not for UIDs that UW has passed already. */
 static bool needs_lease(const struct batch *b)
 {
-	const struct mirror_list *l = &b->m->list;
+	struct mirror *m = b->m;
+	uint32_t last = m->list.uidnext - 1;
+	struct index_folder row;
 
-	return b->count > 0 ||
-		(l->uidnext > 0 && l->uidnext - 1 > b->m->reserved);
+	if (b->count > 0)
+		return true;
+	if (m->list.uidnext == 0 || last <= m->reserved)
+		return false;
+	if (index_folder_get(b->f->fs->index, m->number, &row) < 0 ||
+	    row.next.uid_last < last)
+		return true;
+	m->reserved = last;
+	return false;
 }
 
 static int work_batch(struct batch *b)

@@ -299,7 +299,7 @@ int mirror_read_list(struct mirror *m)
 		ret = read_list(m, fd, &st, 0);
 	if (ret < 0)
 		atomic_store(&m->whole, true);
-	else if (m->number != number)
+	else if (whole)
 		m->reserved = 0;
 	if (ret == 0)
 		m->number = number;
