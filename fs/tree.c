@@ -178,6 +178,7 @@ static bool is_roots(const struct stat *st)
 static int give(struct audit *a, int fd)
 {
 	a->mended++;
+	io_step("chown");
 	return fchownat(fd, "", a->user->uid, a->user->gid, AT_EMPTY_PATH) < 0
 		? -errno
 		: 0;
