@@ -381,16 +381,13 @@ static int reserve(struct batch *b)
 {
 	struct box *box = b->f->box->box;
 	uint32_t last = b->m->list.uidnext - 1;
-	struct index_folder row;
 	int ret;
 
 	if (is_damaged(b->f))
 		return -EBADMSG;
 	if (b->m->list.uidnext == 0 || last <= b->m->reserved)
 		return 0;
-	ret = index_folder_get(b->f->fs->index, b->f->id.number, &row);
-	if (ret == 0)
-		ret = box->ops->reserve(box, last);
+	ret = box->ops->reserve(box, last);
 	if (ret == 0)
 		b->m->reserved = last;
 	return ret;
@@ -522,7 +519,8 @@ static int try_all(struct batch *b)
 	return ret == 0 && changed ? journal_sync(b->j) : ret;
 }
 
-/* Not for UIDs that UW has passed already. */
+/* Not for UIDs that UW has passed already, nor for those that it will give to
+ * what lies in the MBX: to look at a mailbox must not change it. */
 static bool needs_lease(const struct batch *b)
 {
 	struct mirror *m = b->m;
@@ -533,11 +531,11 @@ static bool needs_lease(const struct batch *b)
 		return true;
 	if (m->list.uidnext == 0 || last <= m->reserved)
 		return false;
-	if (index_folder_get(b->f->fs->index, m->number, &row) < 0 ||
-	    row.next.uid_last < last)
+	if (index_folder_get(b->f->fs->index, m->number, &row) < 0)
 		return true;
-	m->reserved = last;
-	return false;
+	if (row.next.uid_last >= last)
+		m->reserved = last;
+	return row.next.uid_last < last && row.uidnext < m->list.uidnext;
 }
 
 static int work_batch(struct batch *b)
