@@ -379,14 +379,12 @@ static bool is_damaged(const struct folder *f)
 /* Dovecot's UIDs are its own from now on. */
 static int reserve(struct batch *b)
 {
-	struct box *box = b->f->box->box;
 	uint32_t last = b->m->list.uidnext - 1;
-	int ret;
+	struct box *box = b->f->box->box;
+	int ret = is_damaged(b->f) ? -EBADMSG : 0;
 
-	if (is_damaged(b->f))
-		return -EBADMSG;
-	if (b->m->list.uidnext == 0 || last <= b->m->reserved)
-		return 0;
+	if (ret < 0 || b->m->list.uidnext == 0 || last <= b->m->reserved)
+		return ret;
 	ret = box->ops->reserve(box, last);
 	if (ret == 0)
 		b->m->reserved = last;
@@ -527,10 +525,8 @@ static bool needs_lease(const struct batch *b)
 	uint32_t last = m->list.uidnext - 1;
 	struct index_folder row;
 
-	if (b->count > 0)
-		return true;
-	if (m->list.uidnext == 0 || last <= m->reserved)
-		return false;
+	if (b->count > 0 || m->list.uidnext == 0 || last <= m->reserved)
+		return b->count > 0;
 	if (index_folder_get(b->f->fs->index, m->number, &row) < 0)
 		return true;
 	if (row.next.uid_last >= last)
