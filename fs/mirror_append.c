@@ -475,26 +475,6 @@ static const char *reason(int err)
 	}
 }
 
-void mirror_say_why(struct mirror *m, const char *why)
-{
-	char name[400];
-	const char *was;
-
-	(void)pthread_mutex_lock(&m->lock);
-	was = m->why;
-	m->why = why;
-	(void)pthread_mutex_unlock(&m->lock);
-	if (!why == !was && (!why || strcmp(why, was) == 0))
-		return;
-	folder_log_name(m->folder, name, sizeof(name));
-	if (why)
-		log_warn("%s: what was delivered here is not in the MBX yet: "
-			 "%s; tried again and again",
-			 name, why);
-	else
-		log_info("%s: the MBX is being followed again", name);
-}
-
 static int try_all(struct batch *b)
 {
 	bool changed = false, sure;

@@ -71,6 +71,8 @@ struct mirror {
 
 /** mirror_of - the folder's; NULL when out of memory */
 struct mirror *mirror_of(struct folder *f);
+/** mirror_say_why - what the pending ones wait for; logged when it is new */
+void mirror_say_why(struct mirror *m, const char *why);
 
 /* mirror_uids.c */
 
@@ -101,8 +103,6 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
  * Return: 0; -errno, and m->why says it.
  */
 MUST_CHECK int mirror_work(struct mirror *m, bool *more_out);
-/** mirror_say_why - what the pending ones wait for; logged when it is new */
-void mirror_say_why(struct mirror *m, const char *why);
 
 /* mirror_match.c */
 
