@@ -155,8 +155,12 @@ static void touch(struct folder *f, struct folder_box *b, int64_t now)
 		log_warn("folder %u: running sessions of UW may not notice a "
 			 "change of flags: %s",
 			 folder_id(f).number, strerrordesc_np(-ret));
-	if (ret == 0)
-		again(&f->settle.confirm_ms, now + CONFIRM_MS);
+	if (ret < 0)
+		return;
+	/* The file has another time now: the two seconds begin anew. */
+	(void)pthread_mutex_lock(&queue.lock);
+	f->settle.confirm_ms = now + CONFIRM_MS;
+	(void)pthread_mutex_unlock(&queue.lock);
 }
 
 static void confirm(struct folder *f, int64_t now)

@@ -441,7 +441,7 @@ class Flags(harness.Case):
             os.unlink(f'{cur}/{base_of(name)}:2,FS')
         trace = self.r.log()[len(before):]
         self.assertLess(trace.count('parse /tmp'), 2000 / 5)
-        time.sleep(3)
+        time.sleep(4.5)    # until it is noted that nobody else wrote
         self.assertEqual(len(os.listdir(cur)), 19000)
         self.assertNotIn('full', self.r.log()[len(before):])
         # New mail then costs a look at the end of the file.
