@@ -11,6 +11,8 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "fs/listing.h"
+#include "fs/mail.h"
+#include "fs/settle.h"
 
 /* An open directory. The kernel sends one request at a time for it. */
 struct handle {
@@ -207,6 +209,7 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		  struct fuse_file_info *fi)
 {
 	struct node *n = ops_node(req, ino);
+	struct folder *f = n ? mail_dir(n) : NULL;
 	AUTO_FD int fd = -1;
 	int ret = 0;
 
@@ -214,7 +217,10 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 	(void)fi;
 	if (!n)
 		return;
-	if (n->kind != NODE_USERS) {
+	/* What would be names in the directory may be fields in the MBX. */
+	if (f)
+		ret = settle_sync(f);
+	if (ret == 0 && n->kind != NODE_USERS) {
 		fd = openat(n->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		ret = fd < 0 ? -errno : io_fsync_dir(fd);
 	}

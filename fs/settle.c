@@ -95,6 +95,16 @@ void settle_letters(struct folder *f)
 	(void)pthread_mutex_unlock(&queue.lock);
 }
 
+int settle_sync(struct folder *f)
+{
+	struct folder_box *b = folder_hold(f);
+	struct journal *j = atomic_load(&f->journal);
+	int ret = b ? b->box->ops->sync(b->box) : 0;
+
+	folder_let_go(b);
+	return ret == 0 && j ? journal_sync(j) : ret;
+}
+
 /* Whether it is time for what is due at *@at; it is not due any more then. */
 static bool is_time(int64_t *at, int64_t now)
 {

@@ -24,6 +24,10 @@ void settle_note(struct folder *f, struct folder_box *b);
 /** settle_letters - messages have a letter without a name */
 void settle_letters(struct folder *f);
 
+/** settle_sync - what was changed is durable when this returns; no lock is
+ * needed. Return: 0; -errno */
+MUST_CHECK int settle_sync(struct folder *f);
+
 MUST_CHECK int settle_start(void);
 /** settle_stop - everything is durable, and nothing is due any more */
 void settle_stop(void);
