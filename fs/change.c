@@ -101,8 +101,7 @@ static int map_letters(struct folder *f, uint32_t letters)
 	return folder_set_letters(f, &map);
 }
 
-/* Letters that have no slot are the journal's. */
-static int keep_letters(struct folder *f, uint32_t uid, uint32_t letters)
+int change_keep_letters(struct folder *f, uint32_t uid, uint32_t letters)
 {
 	struct journal *j;
 	int ret;
@@ -169,7 +168,7 @@ static int put_row(struct folder *f, const struct msg *was,
 	int ret = bump(f, true, new);
 
 	if (ret == 0)
-		ret = keep_letters(f, is->uid, letters);
+		ret = change_keep_letters(f, is->uid, letters);
 	if (ret == 0)
 		ret = index_update(f->fs->index, f->id.number, NULL, 0, is, 1);
 	return ret == 0 ? bump(f, true, new) : ret;
@@ -185,11 +184,11 @@ static int write_flags(struct folder *f, const struct msg *was,
 	int ret = more ? bump(f, true, sync_in_new(was)) : 0;
 
 	if (ret == 0 && more)
-		ret = keep_letters(f, was->uid, w->letters | letters);
+		ret = change_keep_letters(f, was->uid, w->letters | letters);
 	if (ret < 0)
 		return ret;
 	ret = box_of(f)->ops->flag(box_of(f), was, NULL, &w->flags, is);
-	if (ret < 0 && more && keep_letters(f, was->uid, letters) < 0)
+	if (ret < 0 && more && change_keep_letters(f, was->uid, letters) < 0)
 		log_warn("folder %u: message %u keeps letters that could not "
 			 "be set",
 			 f->id.number, was->uid);
@@ -263,7 +262,7 @@ int change_remove(struct folder *f, uint32_t uid)
 	if (ret == 0)
 		ret = index_remove(ix, f->id.number, NULL, 0, &uid, 1);
 	if (ret == 0)
-		ret = keep_letters(f, uid, 0);
+		ret = change_keep_letters(f, uid, 0);
 	return ret == 0 ? bump(f, !new, new) : ret;
 }
 
@@ -320,7 +319,7 @@ static int drop_letters(uint32_t uid, uint32_t letters, void *arg)
 	uint32_t rest;
 
 	(void)letters_slots(&f->id.letters, letters, &rest);
-	return rest == letters ? 0 : keep_letters(f, uid, rest);
+	return rest == letters ? 0 : change_keep_letters(f, uid, rest);
 }
 
 /* With a lease. The keywords are on the disk before the journal forgets the

@@ -50,6 +50,12 @@ MUST_CHECK int change_flags(struct folder *f, uint32_t uid, const char *from,
  * row goes. Return: 0, also when there is none; -ESTALE; -errno */
 MUST_CHECK int change_remove(struct folder *f, uint32_t uid);
 
+/** change_keep_letters - with the sync_lock: these letters of message @uid have
+ * no slot; the journal has them until their names are known. Return: 0; -errno
+ */
+MUST_CHECK int change_keep_letters(struct folder *f, uint32_t uid,
+				   uint32_t letters);
+
 /** change_named - Dovecot has written dovecot-keywords: letters that had no
  * name may have one now */
 void change_named(struct folder *f);

@@ -274,7 +274,7 @@ static int give_letters(struct batch *b, const struct one *o,
 	if (ret == 0)
 		return 0;
 	b->stale = true;
-	return journal_set_letters(b->j, got->uid, rest);
+	return change_keep_letters(b->f, got->uid, rest);
 }
 
 static int record(struct batch *b, const struct one *o, const struct msg *got,
@@ -290,7 +290,7 @@ static int record(struct batch *b, const struct one *o, const struct msg *got,
 			   o->p.base);
 	if (ret < 0) {
 		b->stale = true;
-		return rest ? journal_set_letters(b->j, got->uid, rest) : 0;
+		return rest ? change_keep_letters(b->f, got->uid, rest) : 0;
 	}
 	return rest ? give_letters(b, o, got, rest) : 0;
 }
