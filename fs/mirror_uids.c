@@ -50,18 +50,24 @@ static uint32_t uid_in_mbx(struct folder *f, const char *base)
 	return j && journal_by_base(j, base, &uid, &sure) && sure ? uid : 0;
 }
 
+static bool is_file(struct folder *f, const char *base)
+{
+	bool found;
+
+	if (files_lock(f) < 0)
+		return false;
+	found = files_find(f, base) != NULL;
+	files_unlock(f);
+	return found;
+}
+
 /* A file that is yet to be appended, and UW has given its UID away. */
 static bool is_overtaken(struct folder *f, const char *base, uint32_t uid)
 {
 	struct msg m;
-	bool is_file;
 
-	if (index_by_uid(f->fs->index, folder_id(f).number, uid, &m) < 0 ||
-	    files_lock(f) < 0)
-		return false;
-	is_file = files_find(f, base) != NULL;
-	files_unlock(f);
-	return is_file;
+	return index_by_uid(f->fs->index, folder_id(f).number, uid, &m) == 0 &&
+		is_file(f, base);
 }
 
 bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
@@ -71,14 +77,16 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 	struct basename b;
 
 	*mbx_out = 0;
-	if (is_ours(f, r, &b)) {
+	if (!base_of(r, base))
+		return false;
+	/* A message that left the folder and came back is a file with the name
+	 * that it had in the MBX. */
+	if (is_ours(f, r, &b) && (b.uid == r->uid || !is_file(f, base))) {
 		*mbx_out = b.uid;
 		*why_out = "Dovecot numbered it before it was known which "
 			   "number UW gives it";
 		return b.uid != r->uid;
 	}
-	if (!base_of(r, base))
-		return false;
 	*mbx_out = uid_in_mbx(f, base);
 	if (*mbx_out != 0) {
 		*why_out = "UW had used Dovecot's number before it could be "
@@ -155,7 +163,7 @@ static int take_record(const struct uidlist_record *r, void *arg)
 	char base[NAME_MAX + 1];
 	const char *why;
 	uint32_t mbx;
-	bool is_file;
+	bool found;
 	int ret;
 
 	if (r->uid <= g->last)
@@ -168,9 +176,9 @@ static int take_record(const struct uidlist_record *r, void *arg)
 	ret = files_lock(f);
 	if (ret < 0)
 		return ret;
-	is_file = files_find(f, base) != NULL;
+	found = files_find(f, base) != NULL;
 	files_unlock(f);
-	if (!is_file)
+	if (!found)
 		return 0;
 	(void)pthread_mutex_lock(&g->m->lock);
 	ret = append_pending(g->m, base, r->uid);
