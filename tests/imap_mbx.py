@@ -2,6 +2,7 @@
 mailboxes behind the view."""
 
 import hashlib
+import re
 import time
 
 import harness
@@ -13,7 +14,9 @@ LETTER = {'\\Draft': 'D', '\\Flagged': 'F', '\\Answered': 'R', '\\Seen': 'S',
 def facts(dovecot, user):
     """Everything that a new client finds: folders, subscriptions, mail."""
     m = dovecot.imap(user)
-    out = {'list': sorted(m.list()[1]), 'lsub': sorted(m.lsub()[1])}
+    out = {'list': sorted(re.sub(rb' ?\\(Un)?Marked', b'', line)
+                          for line in m.list()[1]),
+           'lsub': sorted(m.lsub()[1])}
     for line in out['list']:
         if b'\\Noselect' not in line and b'\\NonExistent' not in line:
             name = line.split(b' "." ')[1].decode().strip('"')

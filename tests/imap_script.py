@@ -284,10 +284,13 @@ class Session:
 class Normal:
     """Takes out of a transcript what may differ between two servers. Numbers
     that may have any value get a label in the order in which they appear, so
-    that equal ones stay equal and others different."""
+    that equal ones stay equal and others different. Unless it is strict, the
+    keywords that no message has and the order of flags do not count: Dovecot
+    forgets such keywords whenever it writes its index anew."""
 
-    def __init__(self, known):
+    def __init__(self, known, strict=True):
         self.known = {str(n) for n in known}
+        self.strict = strict
         self.labels = {}
 
     def label(self, kind, number):
@@ -303,6 +306,11 @@ class Normal:
     def line(self, line):
         line = re.sub(r' ?\(\d+\.\d+ \+ [\d. +]+secs\)', '', line)
         line = re.sub(r'\b(in|took) \d+\.\d+ secs', r'\1 T', line)
+        # Only told when the last look at the folder was long enough ago.
+        line = re.sub(r' ?\\(Un)?Marked\b', '', line)
+        if not self.strict:
+            line = re.sub(r'\bFLAGS \(([^)]*)\)', lambda m: 'FLAGS (' + ' '.join(
+                sorted(m[1].split())) + ')', line)
         line = self.labelled(
             'V', r'((?:UIDVALIDITY|APPENDUID|COPYUID) )(\d+)', line)
         line = self.labelled(
@@ -323,6 +331,11 @@ class Normal:
         which it does sooner where a file was not called as it remembered."""
         return line.endswith(' RECENT') and 'SELECT' not in step
 
+    def counts(self, step, line):
+        if not self.strict and re.match(r'\* (OK \[PERMANENT)?FLAGS ', line):
+            return False
+        return not self.is_early(step, line)
+
     def transcript(self, lines):
         return [f'{step}\n    {self.line(line)}' for step, line in lines
-                if not self.is_early(step, line)]
+                if self.counts(step, line)]
