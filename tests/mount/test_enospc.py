@@ -526,9 +526,14 @@ class Legacy(Full):
         self.assertIn(self.reflag(2, 'S'), refusal)
         self.user(deliver, self.top)        # that is another filesystem
         self.assertEqual(len(self.view()), 6)
+        uid = self.uidlist_says(NEW)
+        harness.wait_for('the mirror to try',
+                         lambda: 'not in the MBX yet' in rig.log())
         r = harness.run(['mount', '-o', 'remount,rw', rig.legacy])
         self.assertEqual(r.returncode, 0, r.stderr)
-        self.assert_same(mail, self.mail())
+        harness.wait_for('the mirror', lambda: uid in self.mail())
+        self.assert_same(mail, {u: m for u, m in self.mail().items()
+                                if u != uid})
         self.assertEqual(self.reflag(2, 'S'), 0)
         self.assertEqual(self.mail()[2]['flags'], 'S')
 
