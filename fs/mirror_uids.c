@@ -75,6 +75,7 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 {
 	char base[NAME_MAX + 1];
 	struct basename b;
+	struct msg m;
 
 	*mbx_out = 0;
 	if (!base_of(r, base))
@@ -85,7 +86,10 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 		*mbx_out = b.uid;
 		*why_out = "Dovecot numbered it before it was known which "
 			   "number UW gives it";
-		return b.uid != r->uid;
+		/* Records stay in the list when messages have gone. */
+		return b.uid != r->uid &&
+			index_by_uid(f->fs->index, folder_id(f).number, b.uid,
+				     &m) == 0;
 	}
 	*mbx_out = uid_in_mbx(f, base);
 	if (*mbx_out != 0) {

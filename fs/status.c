@@ -225,8 +225,13 @@ static void add_delivered(struct folder *f, json_t *j, bool disagreements)
 	if (!disagreements)
 		return;
 	list = json_array();
-	if (mirror_each_disagreement(f, add_disagreement, list) == 0)
+	/* The folder's own number only grows; some of them are gone since. */
+	if (mirror_each_disagreement(f, add_disagreement, list) == 0) {
 		(void)json_object_set(legacy, "disagreements", list);
+		(void)json_object_set_new(
+			legacy, "uid_disagreements",
+			json_integer((json_int_t)json_array_size(list)));
+	}
 	json_decref(list);
 }
 
