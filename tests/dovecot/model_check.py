@@ -179,13 +179,7 @@ class Checker:
                 raise Disagreement(f'{where}: flags by {what}: '
                                    f'{sorted(lower(a))} instead of '
                                    f'{sorted(lower(x.flags))}')
-        facts = {'base': file['base'], 'ino': file['ino']}
-        if x.origin == 'agentmove' and x.m not in self.facts:
-            # The kernel moved what it knew of the other folder's message.
-            self.facts[x.m] = {'base': facts['base']}
-            return
-        self.facts.get(x.m, {}).setdefault('ino', facts['ino'])
-        self._unchanged(where, x.m, facts)
+        self._unchanged(where, x.m, {k: file[k] for k in ('base', 'ino')})
 
     def _unchanged(self, where, m, facts):
         given = self.known['mail'][m].get('base', facts['base'])
@@ -250,15 +244,22 @@ class Checker:
         got = next(iter(harness.cc_dump(legacy['path']).values()))['mail']
         old = self.boxes[b]
         left, differ = dict(got), {}
+        rest = []
         for x in self.model.in_box(b):
-            uid = self.known['mail'][x.m]['uid']
-            want = self._as_dumped(x)
             if x.origin != 'uw' and not self.world.conf['mirror']:
                 continue
+            uid = self.known['mail'][x.m]['uid']
             at = self.known['mail'][x.m].get('mbxuid', uid)
-            if left.get(at) != want:
-                at = next((u for u, mail in left.items() if mail == want),
-                          None)
+            if left.get(at) == self._as_dumped(x):
+                self._mbx_uid(name, x.m, at)
+                del left[at]
+            else:
+                rest.append(x)
+            if at != uid:
+                differ[self.facts[x.m]['base']] = uid, at
+        for x in rest:      # copies look alike, so these come last
+            uid, want = self.known['mail'][x.m]['uid'], self._as_dumped(x)
+            at = next((u for u, mail in left.items() if mail == want), None)
             if at is None:
                 near = [f'{u}: {mail}' for u, mail in got.items()
                         if mail['sha256'] == want['sha256']]
@@ -266,8 +267,7 @@ class Checker:
                     f'{name}: {x.m} ({x.origin}), UID {uid}, {want} is not '
                     f'in the MBX; there is {near}')
             self._mbx_uid(name, x.m, at)
-            if at != uid:
-                differ[self.facts[x.m]['base']] = uid, at
+            differ[self.facts[x.m]['base']] = uid, at
             del left[at]
         if left:
             raise Disagreement(f'{name}: in the MBX only: {left}')

@@ -298,6 +298,9 @@ class Actor:
             with acting_as(self.world.uid):
                 insist(move, base, f'99.{n}.moved{sizes}')
             learnt[n] = {'base': f'99.{n}.moved{sizes}'}
+        # The kernel moves what it knew of the old name, inode number and all,
+        # and believes it for a second.
+        time.sleep(1.1)
         return learnt
 
     def _lmtp(self, op):
