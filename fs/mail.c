@@ -120,8 +120,9 @@ static int deliver(const struct place *to, int from_dir, const char *name)
 
 	if (fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
-	/* Dovecot takes a directory among messages for a message. */
-	if (S_ISDIR(st.st_mode))
+	/* Dovecot takes a directory among messages for a message, and what is
+	 * no file cannot be in the MBX. */
+	if (!S_ISREG(st.st_mode))
 		return -EACCES;
 	ret = files_lock(to->f);
 	if (ret < 0)
@@ -336,10 +337,13 @@ int mail_link(struct fs *fs, int fd, struct node *to, const char *name)
 {
 	struct identity was;
 	struct place p;
+	struct stat st;
 	int ret = place_init(&p, to, name);
 
 	(void)fs;
-	if (ret == 0 && !p.f)
+	if (ret == 0 && fstat(fd, &st) < 0)
+		ret = -errno;
+	if (ret == 0 && (!p.f || !S_ISREG(st.st_mode)))
 		ret = -EACCES;
 	if (ret == 0)
 		ret = files_lock(p.f);

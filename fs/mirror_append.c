@@ -168,37 +168,56 @@ static int read_through(int fd)
 	return (int)n;
 }
 
+/* One file that cannot be read must not keep all others back.
+ * @fd: open, or -errno. Return: 0; 1; -errno. */
+static int check_file(struct batch *b, struct one *o, int fd)
+{
+	struct stat st = { .st_size = 0 };
+	int ret = fd < 0 ? fd : 0;
+
+	if (ret == 0 && fstat(fd, &st) < 0)
+		return -errno;
+	o->size = (uint64_t)st.st_size;
+	if (ret == -ELOOP || ret == -ENXIO ||
+	    (ret == 0 && !S_ISREG(st.st_mode))) {
+		refuse(b->m, o->p.uid, "it is not a regular file");
+		return 1;
+	}
+	if (ret == 0 && o->size == 0) {
+		refuse(b->m, o->p.uid,
+		       "it has no octets, and UW cannot open a mailbox with "
+		       "such a message");
+		return 1;
+	}
+	if (ret == 0 && o->size > WARM)
+		ret = read_through(fd);
+	if (ret != -EACCES && ret != -EPERM && ret != -EIO)
+		return ret;
+	refuse(b->m, o->p.uid, "it cannot be read");
+	return 1;
+}
+
 /* Return: 0; 1: it needs not, or cannot be, appended; -errno. */
 static int look_at(struct batch *b, struct one *o)
 {
 	AUTO_FD int fd = -1;
-	struct stat st;
 	uint32_t uid;
 	bool known, sure = false;
 	int ret = find(b->f, o, false);
 
-	if (ret == 0) {
+	if (ret < 0 && ret != -ENOENT)
+		return ret;
+	if (ret == 0)
 		fd = open_one(b->f, o);
-		ret = fd < 0 ? fd : 0;
-	}
+	if (fd == -ENOENT)
+		ret = fd;
 	known = journal_by_base(b->j, o->p.base, &uid, &sure);
 	if (ret == -ENOENT || (ret == 0 && known && sure)) {
 		mirror_drop(b->m, o->p.uid);
 		ret = known && !sure ? journal_out(b->j, o->p.base) : 0;
 		return ret < 0 ? ret : 1;
 	}
-	if (ret < 0)
-		return ret;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_size == 0) {
-		refuse(b->m, o->p.uid,
-		       "it has no octets, and UW cannot open a mailbox with "
-		       "such a message");
-		return 1;
-	}
-	o->size = (uint64_t)st.st_size;
-	return o->size > WARM ? read_through(fd) : 0;
+	return check_file(b, o, fd);
 }
 
 /* Leaves those in b->all that are to be appended. */

@@ -127,6 +127,14 @@ class Delivery(harness.Case):
             refused(errno.EACCES, os.rename, self.m('tmp/d'),
                     self.m('cur/d'))
             os.rmdir(self.m('tmp/d'))
+            os.symlink('/etc/passwd', self.m('tmp/s'))
+            os.mkfifo(self.m('tmp/f'))
+            for name in 'sf':
+                refused(errno.EACCES, os.rename, self.m('tmp', name),
+                        self.m('new', name))
+            refused(errno.EACCES, os.link, self.m('tmp/f'), self.m('new/f'))
+            os.unlink(self.m('tmp/s'))
+            os.unlink(self.m('tmp/f'))
             for sub in ('cur', 'new', 'tmp'):
                 refused(errno.EACCES, os.rmdir, self.m(sub))
         self.user(body)
@@ -244,6 +252,27 @@ class Delivery(harness.Case):
         self.user(write, self.m('tmp/t'), b'y')
         self.user(refused, errno.EEXIST, os.rename, self.m('tmp/t'),
                   self.m('cur/2.h:2,'))
+
+    def test_what_was_put_there_and_is_no_file(self):
+        """It is said of it that it cannot be mirrored, and of nothing else."""
+        self.r.expect_log('cannot be in the MBX: it is not a regular file')
+        self.names()
+        os.symlink('/dev/null', self.s('new/1.link'))
+        os.mkfifo(self.s('new/2.fifo'))
+        self.deliver('new/3.host')
+
+        def number():
+            with open(self.m('dovecot-uidlist'), 'a') as f:
+                f.write('101 :1.link\n102 :2.fifo\n103 :3.host\n')
+        self.user(number)
+
+        def done():
+            self.state = self.r.folder_status('alice', 'flags')['delivered']
+            return self.state['mirrored'] == 1
+        harness.wait_for('the message', done)
+        self.assertEqual([r['name'] for r in self.state['refused']],
+                         ['1.link', '2.fifo'])
+        self.assertEqual(self.state['waiting'], 0)
 
     def test_one_base_name_twice(self):
         """Not through the view, but it must not be hidden either."""
