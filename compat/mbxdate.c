@@ -364,17 +364,21 @@ int mbx_date_parse(const uint8_t *p, size_t len, int64_t *out)
 	return 0;
 }
 
-void mbx_date_format(int64_t date, char *out)
+int64_t mbx_date_clamp(int64_t date)
 {
-	struct text_utc t;
 	int64_t first = text_days(YEAR_MIN, 1, 1) * 86400;
 	int64_t last = text_days(YEAR_MAX + 1, 1, 1) * 86400 - 1;
 
 	if (date < first)
-		date = first;
-	if (date > last)
-		date = last;
-	text_utc(date, &t);
+		return first;
+	return date > last ? last : date;
+}
+
+void mbx_date_format(int64_t date, char *out)
+{
+	struct text_utc t;
+
+	text_utc(mbx_date_clamp(date), &t);
 	(void)snprintf(out, MBX_DATE_LEN + 1,
 		       "%2u-%s-%04u %02u:%02u:%02u +0000", t.day % 100,
 		       months[t.month - 1], (unsigned)t.year % 10000,

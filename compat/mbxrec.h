@@ -158,3 +158,5 @@ MUST_CHECK int mbx_date_parse(const uint8_t *p, size_t len, int64_t *out);
  * "%2d-Mon-yyyy hh:mm:ss +0000". The year is clamped to 1970..2097.
  */
 void mbx_date_format(int64_t date, char *out);
+/** mbx_date_clamp - the date that a record can have */
+int64_t mbx_date_clamp(int64_t date);

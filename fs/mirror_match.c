@@ -15,6 +15,7 @@
 
 #include "compat/io.h"
 #include "compat/log.h"
+#include "compat/mbxrec.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
 
@@ -117,7 +118,8 @@ int mirror_same(struct folder *f, const struct msg *m, const char *base)
 		return fd;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (st.st_mtim.tv_sec != m->date || (uint64_t)st.st_size > m->size)
+	if (mbx_date_clamp(st.st_mtim.tv_sec) != m->date ||
+	    (uint64_t)st.st_size > m->size)
 		return -ENOENT;
 	c = calloc(1, sizeof(*c));
 	b = folder_hold(f);
@@ -193,7 +195,7 @@ static int add_candidate(const struct journal_entry *e, void *arg)
 	}
 	a = &t->all[t->count];
 	*a = (struct candidate){ .base = strdup(e->base),
-				 .date = st.st_mtim.tv_sec };
+				 .date = mbx_date_clamp(st.st_mtim.tv_sec) };
 	if (!a->base)
 		return -ENOMEM;
 	if (e->sure &&
