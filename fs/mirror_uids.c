@@ -61,6 +61,14 @@ static bool is_file(struct folder *f, const char *base)
 	return found;
 }
 
+/* Under the name that it has as a message of the MBX only. */
+static bool is_in_mbx(struct folder *f, uint32_t uid)
+{
+	struct msg m;
+
+	return index_by_uid(f->fs->index, folder_id(f).number, uid, &m) == 0;
+}
+
 /* A file that is yet to be appended, and UW has given its UID away. */
 static bool is_overtaken(struct folder *f, const char *base, uint32_t uid)
 {
@@ -82,7 +90,8 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 		return false;
 	/* A message that left the folder and came back is a file with the name
 	 * that it had in the MBX. */
-	if (is_ours(f, r, &b) && (b.uid == r->uid || !is_file(f, base))) {
+	if (is_ours(f, r, &b) &&
+	    ((b.uid == r->uid && is_in_mbx(f, b.uid)) || !is_file(f, base))) {
 		*mbx_out = b.uid;
 		*why_out = "Dovecot numbered it before it was known which "
 			   "number UW gives it";

@@ -361,7 +361,9 @@ class Mirrored(harness.Case):
     def test_uw_numbers_it_anew(self):
         self.start()
         self.wait_uid(self.deliver('1.M1.host'))
-        self.wait_uid(self.deliver('2.M1.host', flags='F'))
+        # MBX dates end with 2097, and begin with 1970.
+        self.wait_uid(self.deliver('2.M1.host', flags='F', date=1 << 33))
+        self.wait_uid(self.deliver('3.M1.host', flags='S', date=-86400))
         self.settled()
         self.r.expect_log('UW has reset UIDVALIDITY')
         with open(self.path, 'r+b') as f:
@@ -369,17 +371,17 @@ class Mirrored(harness.Case):
             f.write(b'%08x' % 0x5b3d5a10)
         harness.wait_for('the reset', lambda: 'reset' in self.r.log()
                          or os.listdir(f'{self.top}/cur') is None)
-        self.assertEqual(len(self.names()), 5)
+        self.assertEqual(len(self.names()), 6)
         self.assertIsNotNone(self.find('1.M1.host'))
         uids = self.uidlist()
-        self.assertEqual(uids['1.M1.host'], 4)
-        self.assertEqual(uids['2.M1.host'], 5)
+        self.assertEqual([uids[f'{n}.M1.host'] for n in (1, 2, 3)],
+                         [4, 5, 6])
         self.settled()
         for drop in (False, True):
             self.remount(drop)
-            self.assertEqual(len(self.names()), 5)
+            self.assertEqual(len(self.names()), 6)
             self.settled()
-            self.assertEqual(len(self.disk()), 5)
+            self.assertEqual(len(self.disk()), 6)
 
     # UIDs
 
@@ -461,6 +463,23 @@ class Mirrored(harness.Case):
         text = self.r.tool('status', self.r.mnt).stdout
         self.assertIn('1.M1.host', text)
         self.assertEqual(sorted(self.mbx()), [1, 2, 3, 5])
+
+    def test_away_and_back(self):
+        """Dovecot did not look meanwhile, so the UID stays."""
+        self.start()
+        base = self.names()[1].partition('/')[2].partition(':')[0]
+
+        def body():
+            os.rename(f'{self.top}/cur/{base}:2,', f'{self.top}/tmp/x')
+            os.rename(f'{self.top}/tmp/x', f'{self.top}/cur/{base}:2,F')
+        harness.as_user(self.uid, body)
+        self.assertEqual(sorted(self.disk()), [1, 3])
+        self.r.expect_log('another UID at Dovecot')
+        self.remount()
+        self.settled()
+        self.assertEqual(sorted(self.mbx()), [1, 3, 4])
+        self.assertEqual(self.find(base), f'cur/{base}:2,F')
+        self.assertEqual(self.uidlist()[base], 2)
 
     def test_mbxmax(self):
         self.start(mbxmax='64k')
