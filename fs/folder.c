@@ -311,7 +311,7 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 	if (!b)
 		return false;
 	(void)pthread_rwlock_rdlock(&f->lock);
-	fresh = f->fresh_enough;
+	fresh = f->fresh_enough && !atomic_load(&f->relist);
 	seen = f->fresh;
 	*state = f->state;
 	(void)pthread_rwlock_unlock(&f->lock);
@@ -408,6 +408,11 @@ int folder_ready(struct folder *f)
 	ret = sync_in_turn(f);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
 	return ret;
+}
+
+void folder_relist(struct folder *f)
+{
+	atomic_store(&f->relist, true);
 }
 
 int folder_shown(struct folder *f)

@@ -127,6 +127,7 @@ struct folder {
 	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;
+	atomic_bool relist;   /* folder_relist() */
 	atomic_bool gone;     /* the file: the folder does not show */
 	atomic_bool plain;    /* gone, but mail of its own lies in its
 				 directory: that shows as a native folder's */
@@ -174,6 +175,11 @@ MUST_CHECK int folder_ready(struct folder *f);
  * Return: 0; -EIO (logged).
  */
 MUST_CHECK int folder_shown(struct folder *f);
+
+/** folder_relist - Dovecot's files were removed, or are of another UIDVALIDITY:
+ * they are read again, and what is missing is written, when the folder is made
+ * ready next. Without waiting. */
+void folder_relist(struct folder *f);
 
 /** folder_by_name - a message by full file name in new/ or cur/
  * Exact: "BASE" does not find "BASE:2,S". Return: 0; -ENOENT; -errno. */

@@ -496,6 +496,10 @@ int folder_sync(struct folder *f)
 		return f->state == FOLDER_UNREADABLE ? -EIO : 0;
 	if (!f->letters_known)
 		recall_letters(f);
+	if (atomic_exchange(&f->relist, false)) {
+		f->uidlist_read = false;
+		f->late = true;
+	}
 	/* Its mailbox is in the trash, its name may be another's. */
 	if (atomic_load(&f->deleted))
 		return ret;

@@ -344,6 +344,20 @@ static bool is_settled(struct folder *f)
 	return settled;
 }
 
+/* Somebody has removed Dovecot's list, or Dovecot has made a new one since: the
+ * MBX says which UIDVALIDITY is the right one, and the sooner the better. */
+static int read_list(struct mirror *m)
+{
+	int ret = mirror_read_list(m);
+
+	if (ret != -ENOENT && ret != -ESTALE)
+		return ret;
+	folder_relist(m->folder);
+	if (folder_ready(m->folder) == 0)
+		ret = mirror_read_list(m);
+	return ret;
+}
+
 /* Return: milliseconds until the next look; -1: none is needed. */
 static int64_t look_after(struct mirror *m)
 {
@@ -358,7 +372,7 @@ static int64_t look_after(struct mirror *m)
 	if (ret == 0 && !is_settled(f))
 		ret = -ESTALE;
 	if (ret == 0)
-		ret = mirror_read_list(m);
+		ret = read_list(m);
 	if (ret == -ENOENT || ret == -EBADMSG) /* Dovecot's to mend */
 		return next_look(m);
 	while (ret == 0 && more && !work.stop)

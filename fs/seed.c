@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,19 +192,27 @@ static int put(const struct user *u, int dirfd, const char *name,
 static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		    const struct buffer *list, bool again)
 {
+	bool lost = !again && atomic_load(&f->seeded), locked;
 	int ret;
 
 	if (dirfd < 0)
 		return dirfd;
 	if (!again && has_file(dirfd, "dovecot-uidlist"))
 		return 0;
-	ret = dotlock_take(f->user, dirfd, "dovecot-uidlist.lock", LOCK_MS);
+	ret = dotlock_take(f->user, dirfd, "dovecot-uidlist.lock",
+			   lost ? 0 : LOCK_MS);
+	locked = ret == 0;
+	/* Somebody has removed the list. Dovecot may have the lock while it
+	 * waits for this very list; there is nothing that could be lost. */
+	if (ret == -EBUSY && lost)
+		ret = 0;
 	if (ret < 0)
 		return ret;
 	ret = put(f->user, dirfd, "dovecot-keywords", kw);
 	if (ret == 0)
 		ret = put(f->user, dirfd, "dovecot-uidlist", list);
-	dotlock_drop(dirfd, "dovecot-uidlist.lock");
+	if (locked)
+		dotlock_drop(dirfd, "dovecot-uidlist.lock");
 	return ret;
 }
 

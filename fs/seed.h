@@ -25,7 +25,8 @@ bool seed_needed(const struct folder *f);
  * in the ledger already.
  * @again: replace what is there (UIDVALIDITY is another one now)
  *
- * Return: 0; -EAGAIN when Dovecot holds the uidlist's lock too long; -errno.
+ * Return: 0; -EBUSY when Dovecot holds the uidlist's lock too long, unless the
+ * list was removed since the folder was seeded; -errno.
  */
 MUST_CHECK int seed_folder(struct folder *f, bool again);
 

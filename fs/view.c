@@ -284,6 +284,18 @@ static int lookup_message(struct fs *fs, struct node *parent, struct folder *f,
 	return lookup_named(f, in_new, name, out);
 }
 
+/* Without the list Dovecot would number all messages anew. Who has removed it
+ * gets it back, with the UIDs of the MBX. */
+static int lookup_list(struct fs *fs, struct node *parent, struct folder *f,
+		       struct view_entry *out)
+{
+	int ret;
+
+	folder_relist(f);
+	ret = folder_ready(f);
+	return ret < 0 ? -EIO : lookup_real(fs, parent, "dovecot-uidlist", out);
+}
+
 int view_lookup(struct fs *fs, struct node *parent, const char *name,
 		struct view_entry *out)
 {
@@ -307,6 +319,9 @@ int view_lookup(struct fs *fs, struct node *parent, const char *name,
 			return ret;
 	}
 	ret = lookup_real(fs, parent, name, out);
+	if (ret == -ENOENT && f && !fs->opt->has_control &&
+	    strcmp(name, "dovecot-uidlist") == 0)
+		ret = lookup_list(fs, parent, f, out);
 	if (ret == -ENOENT && parent->kind == NODE_MAIL && name[0] == '.' &&
 	    user_refresh(parent->user) == 0)
 		ret = lookup_real(fs, parent, name, out);

@@ -129,6 +129,18 @@ class Legacy(harness.Case):
         imap.select('flags', True)
         imap.logout()
 
+    def test_lost_control_files_come_back(self):
+        """Whoever removes the list does not get other UIDs."""
+        rig = self.mounted()
+        dovecot = rig.dovecot()
+        first = self.all_facts(dovecot)
+        top = os.path.join(rig.mnt, 'alice')
+        for path in (top, os.path.join(top, '.flags')):
+            for name in os.listdir(path):
+                if name.startswith('dovecot'):
+                    os.unlink(os.path.join(path, name))
+        self.assert_same(first, self.all_facts(dovecot))
+
     def test_doveadm_and_search(self):
         rig = self.mounted()
         dovecot = rig.dovecot()
