@@ -400,7 +400,8 @@ void folder_distrust(struct folder *f)
  * to every client, so there is none until the damage is mended; nor are there
  * rows that somebody could take for all.
  */
-static int hide_short(struct folder *f, struct index_folder *row)
+static int hide_short(struct folder *f, struct index_folder *row,
+		      bool *hidden_out)
 {
 	uint32_t last = 0;
 	int ret = folder_highest(f, &last);
@@ -408,6 +409,7 @@ static int hide_short(struct folder *f, struct index_folder *row)
 	if (ret < 0 || f->last_record <= last)
 		return ret;
 	row->messages = 0;
+	*hidden_out = true;
 	return index_folder_drop(f->fs->index, f->id.number);
 }
 
@@ -455,13 +457,13 @@ static int sync_once(struct folder *f)
 	bool lost = f->id.uidvalidity != 0 &&
 		index_folder_get(f->fs->index, f->id.number, &row) == -ENOENT;
 	int ret = sync_regime(f, &row);
-	bool header = ret == -EBADMSG;
+	bool header = ret == -EBADMSG, hidden = false;
 
 	if (ret == 0) {
 		ret = show_control(f, &row);
 		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)
-			ret = hide_short(f, &row);
-		if (ret == 0)
+			ret = hide_short(f, &row, &hidden);
+		if (ret == 0 && !hidden)
 			ret = settle_files(f);
 		if (ret == 0)
 			atomic_store(&f->seeded, true);

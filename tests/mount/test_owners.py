@@ -190,6 +190,7 @@ class Owners(harness.Case):
         self.r.mount(self.r.options(owner=f'{ANNA}:{ANNA}', **places))
         self.assertEqual(os.stat(self.view('anna')).st_uid, ANNA)
         self.assertEqual(len(os.listdir(self.view('anna', 'cur'))), 3)
+        self.assertEqual(len(os.listdir(self.view('root', 'cur'))), 3)
         self.assertEqual(owners(f'{self.r.store}/root'), {ANNA})
 
 
