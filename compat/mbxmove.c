@@ -12,6 +12,7 @@
 
 #include "compat/identity.h"
 #include "compat/io.h"
+#include "compat/log.h"
 #include "compat/mbx_internal.h"
 #include "compat/mbxwalk.h"
 #include "compat/text.h"
@@ -366,8 +367,11 @@ static int remove_as_owner(const struct mbxmove *m)
 	if (was.err)
 		return was.err;
 	ret = io_unlink(m->dir, m->name, 0);
-	if (ret == 0)
-		ret = io_fsync_dir(m->dir);
+	/* Gone it is; the copy must not go as well. */
+	if (ret == 0 && io_fsync_dir(m->dir) < 0)
+		log_warn("mbx: %s: after a crash of the machine it may be "
+			 "there again",
+			 m->path);
 	identity_leave(was);
 	return ret;
 }
