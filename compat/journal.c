@@ -26,10 +26,11 @@ struct journal {
 	/* Open from the first line to journal_sync(): there may be a journal
 	 * for each of very many folders. */
 	int fd;
-	uint64_t end;	 /* where the next line goes */
-	bool torn;	 /* there may be something behind it */
-	bool missing;	 /* the file is to be made */
-	bool dirty;	 /* lines are not durable */
+	uint64_t end;  /* where the next line goes */
+	bool torn;     /* there may be something behind it */
+	bool missing;  /* the file is to be made */
+	bool dirty;    /* lines are not durable */
+	uint64_t outs; /* bases that such lines drop, by a bit of their hash */
 	size_t next_try; /* lines; a replacement that failed waits */
 };
 
@@ -128,6 +129,7 @@ static int replace(struct journal *j)
 		return rc;
 	j->torn = false;
 	j->dirty = false;
+	j->outs = 0;
 	j->end = len;
 	j->tab.lines = journaltab_live(&j->tab);
 	return 0;
@@ -254,19 +256,71 @@ int journal_in(struct journal *j, uint32_t uid, const char *base)
 	return put_entry(j, uid, base, true);
 }
 
-int journal_out(struct journal *j, const char *base)
+/* With the lock. */
+static int make_durable(struct journal *j)
 {
-	char line[JOURNALTAB_LINE];
 	int rc = 0;
 
-	(void)pthread_mutex_lock(&j->lock);
-	if (journaltab_by_base(&j->tab, base)) {
-		rc = append(j, line, journaltab_out_line(base, line));
-		if (rc == 0) {
-			(void)journaltab_drop(&j->tab, base);
-			tidy(j);
-		}
+	if (j->dirty && !j->missing) {
+		rc = io_fsync(j->fd);
+		/* What a later fsync says about these lines is worth nothing:
+		 * the file is written anew. */
+		j->missing = rc != 0;
+		j->dirty = rc != 0;
+	} else if (j->dirty) {
+		rc = replace(j);
 	}
+	if (rc)
+		return rc;
+	j->outs = 0;
+	close_file(j);
+	return 0;
+}
+
+static uint64_t bit_of(const char *base)
+{
+	uint64_t h = 5381;
+
+	for (; *base; base++)
+		h = h * 33 + (uint8_t)*base;
+	return UINT64_C(1) << ((h ^ h >> 7) % 64);
+}
+
+/* With the lock. */
+static int drop(struct journal *j, const char *base)
+{
+	char line[JOURNALTAB_LINE];
+	int rc;
+
+	if (!journaltab_by_base(&j->tab, base))
+		return 0;
+	rc = append(j, line, journaltab_out_line(base, line));
+	if (rc)
+		return rc;
+	j->outs |= bit_of(base);
+	(void)journaltab_drop(&j->tab, base);
+	tidy(j);
+	return 0;
+}
+
+int journal_out(struct journal *j, const char *base)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&j->lock);
+	rc = drop(j, base);
+	(void)pthread_mutex_unlock(&j->lock);
+	return rc;
+}
+
+int journal_clear(struct journal *j, const char *base)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&j->lock);
+	rc = drop(j, base);
+	if (rc == 0 && (j->outs & bit_of(base)))
+		rc = make_durable(j);
 	(void)pthread_mutex_unlock(&j->lock);
 	return rc;
 }
@@ -287,20 +341,10 @@ int journal_set_letters(struct journal *j, uint32_t uid, uint32_t letters)
 
 int journal_sync(struct journal *j)
 {
-	int rc = 0;
+	int rc;
 
 	(void)pthread_mutex_lock(&j->lock);
-	if (j->dirty && !j->missing) {
-		rc = io_fsync(j->fd);
-		/* What a later fsync says about these lines is worth nothing:
-		 * the file is written anew. */
-		j->missing = rc != 0;
-		j->dirty = rc != 0;
-	} else if (j->dirty) {
-		rc = replace(j);
-	}
-	if (rc == 0)
-		close_file(j);
+	rc = make_durable(j);
 	(void)pthread_mutex_unlock(&j->lock);
 	return rc;
 }

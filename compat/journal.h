@@ -54,6 +54,10 @@ void journal_close(struct journal *j);
 MUST_CHECK int journal_try(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_in(struct journal *j, uint32_t uid, const char *base);
 MUST_CHECK int journal_out(struct journal *j, const char *base);
+/** journal_clear - nothing is known of @base any more, and that is durable,
+ * also if it was said before. Costs nothing where it was not known lately.
+ * Return: 0; -errno */
+MUST_CHECK int journal_clear(struct journal *j, const char *base);
 /** journal_set_letters - bits 0..25; 0: none left */
 MUST_CHECK int journal_set_letters(struct journal *j, uint32_t uid,
 				   uint32_t letters);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -388,4 +389,42 @@ TEST(journal, stopped_at_any_step_it_reads_and_keeps_what_was_synced)
 		met++;
 	}
 	cr_expect_gt(met, 100);
+}
+
+static unsigned count_open(void)
+{
+	char path[64], to[PATH_MAX];
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 64; fd++) {
+		ssize_t len;
+
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, to, sizeof(to) - 1);
+		if (len < 0)
+			continue;
+		to[len] = '\0';
+		n += strcmp(to, fixture_path("j")) == 0;
+	}
+	return n;
+}
+
+/* It is open while something is not durable. */
+TEST(journal, a_name_that_comes_back_finds_nothing_durably)
+{
+	struct journal *j = open_it();
+
+	cr_expect_eq(journal_in(j, 1, "a"), 0);
+	cr_expect_eq(journal_in(j, 2, "b"), 0);
+	cr_expect_eq(journal_sync(j), 0);
+	cr_expect_eq(journal_clear(j, "c"), 0);
+	expect_file(HEAD "in 1 a\nin 2 b\n");
+	cr_expect_eq(journal_out(j, "a"), 0);
+	cr_expect_eq(count_open(), 1);
+	cr_expect_eq(journal_clear(j, "a"), 0);
+	cr_expect_eq(count_open(), 0);
+	cr_expect_eq(journal_clear(j, "b"), 0);
+	cr_expect_eq(count_open(), 0);
+	expect_file(HEAD "in 1 a\nin 2 b\nout a\nout b\n");
+	journal_close(j);
 }
