@@ -243,12 +243,24 @@ int change_rename(struct folder *f, bool from_new, const char *from,
 
 /* ---- expunge ------------------------------------------------------------- */
 
+/* It is expunged in the MBX: there is no way back. */
+static int remove_row(struct folder *f, const struct msg *m)
+{
+	bool new = sync_in_new(m);
+	int ret = bump(f, !new, new);
+
+	if (ret == 0)
+		ret = index_remove(f->fs->index, f->id.number, NULL, 0, &m->uid,
+				   1);
+	if (ret == 0)
+		ret = change_keep_letters(f, m->uid, 0);
+	return ret == 0 ? bump(f, !new, new) : ret;
+}
+
 int change_remove(struct folder *f, uint32_t uid)
 {
-	struct index *ix = f->fs->index;
 	struct msg m;
-	bool new;
-	int ret = index_by_uid(ix, f->id.number, uid, &m);
+	int ret = index_by_uid(f->fs->index, f->id.number, uid, &m);
 
 	if (ret == -ENOENT)
 		return 0;
@@ -256,14 +268,17 @@ int change_remove(struct folder *f, uint32_t uid)
 		ret = box_of(f)->ops->expunge(box_of(f), &m, NULL);
 	if (ret < 0)
 		return ret;
-	new = sync_in_new(&m);
 	folder_bury(f, &m);
-	ret = bump(f, !new, new);
+	ret = remove_row(f, &m);
 	if (ret == 0)
-		ret = index_remove(ix, f->id.number, NULL, 0, &uid, 1);
-	if (ret == 0)
-		ret = change_keep_letters(f, uid, 0);
-	return ret == 0 ? bump(f, !new, new) : ret;
+		return 0;
+	/* Who moves it would take a failure for a message that is there, and
+	 * remove its copy. */
+	log_warn("folder %u: message %u was expunged, and is shown until the "
+		 "next look: %s",
+		 f->id.number, uid, strerrordesc_np(-ret));
+	f->lease.stale = true;
+	return 0;
 }
 
 int change_expunge(struct folder *f, bool in_new, const char *name)

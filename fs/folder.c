@@ -21,7 +21,6 @@
 
 enum {
 	NUMBER_BUCKETS = 16384,
-	CROWD = 8,     /* more threads than this do not wait for one user */
 	CROWD_MS = 50, /* longer than this */
 	CROWD_LOCK_MS = 300,
 	MARGIN_MS = 100, /* for one sync without waiting */
@@ -340,9 +339,7 @@ int folder_lock_within(pthread_mutex_t *m, int64_t ms)
 		: -EAGAIN;
 }
 
-/* Behind many others: as long as they get on, in turns; not behind one that
- * waits itself. */
-static int lock_in_crowd(struct folder *f, unsigned patience)
+int folder_lock_in_crowd(struct folder *f, unsigned patience, int64_t stuck)
 {
 	for (unsigned ms = 0; ms < patience; ms += CROWD_MS) {
 		int64_t since;
@@ -350,7 +347,7 @@ static int lock_in_crowd(struct folder *f, unsigned patience)
 		if (folder_lock_within(&f->sync_lock, CROWD_MS) == 0)
 			return 0;
 		since = atomic_load(&f->sync_since);
-		if (since && folder_now_ms() - since > STUCK_MS)
+		if (since && folder_now_ms() - since > stuck)
 			break;
 	}
 	return -EAGAIN;
@@ -360,7 +357,7 @@ void folder_patience_begin(struct folder *f)
 {
 	unsigned ms = f->fs->opt->lock_ms;
 
-	if (atomic_fetch_add(&f->user->waiting, 1) >= CROWD &&
+	if (atomic_fetch_add(&f->user->waiting, 1) >= FOLDER_CROWD &&
 	    ms > CROWD_LOCK_MS)
 		ms = CROWD_LOCK_MS;
 	if (folder_now_ms() < atomic_load(&f->locked_until))
@@ -381,8 +378,8 @@ static int sync_in_turn(struct folder *f)
 	unsigned patience = f->fs->opt->lock_ms + MARGIN_MS;
 	int ret;
 
-	if (atomic_load(&f->user->waiting) >= CROWD)
-		ret = lock_in_crowd(f, patience);
+	if (atomic_load(&f->user->waiting) >= FOLDER_CROWD)
+		ret = folder_lock_in_crowd(f, patience, STUCK_MS);
 	else
 		ret = folder_lock_within(&f->sync_lock, patience);
 	if (ret < 0)

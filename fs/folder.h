@@ -58,6 +58,7 @@ struct folder_id {
 struct folder_lease {
 	struct folder_box *box; /* whose locks they are; with the sync_lock */
 	bool wrote;
+	bool stale;	  /* as for lease_end() */
 	int dirs[2];	  /* cur/ and new/; -1: not open */
 	atomic_bool held; /* nobody else can change the MBX */
 	_Atomic int64_t began_us, used_us;
@@ -102,8 +103,9 @@ struct folder {
 	uint32_t refused; /* letters of keywords that the MBX cannot hold */
 	bool synced;	  /* rows show the state at @stamp */
 	bool late;	  /* Dovecot's files are yet to be brought up to date */
-	bool settled;	  /* mirror_settle() was called in this life */
-	bool named_changed; /* and is to be called again */
+	atomic_bool settled; /* mirror_settle() was called in this life */
+	bool other_file;     /* the MBX is another file than it was, since */
+	bool named_changed;  /* and is to be called again */
 	int last_error;
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
@@ -119,8 +121,8 @@ struct folder {
 
 	struct graves *graves; /* of expunged messages; NULL */
 
-	struct journal *_Atomic journal; /* folder_journal(); NULL */
-	struct journal *journal_was;	 /* of an earlier number */
+	struct journal *_Atomic journal;  /* folder_journal(); NULL */
+	struct old_journal *old_journals; /* of earlier numbers */
 	int journal_error;
 	atomic_bool lettered; /* it has letters of messages */
 

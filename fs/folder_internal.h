@@ -30,6 +30,13 @@ MUST_CHECK int folder_bump_soon(struct folder *f, bool in_new);
 void folder_bump_done(struct folder *f);
 /** folder_lock_within - Return: 0; -EAGAIN when @ms were not enough */
 MUST_CHECK int folder_lock_within(pthread_mutex_t *m, int64_t ms);
+/* More threads than this do not wait for one user. */
+enum { FOLDER_CROWD = 8 };
+/** folder_lock_in_crowd - the sync_lock behind many others: as long as they get
+ * on, in turns; not behind one who waits for UW himself for more than @stuck ms
+ * (f->sync_since). Return: 0; -EAGAIN */
+MUST_CHECK int folder_lock_in_crowd(struct folder *f, unsigned patience,
+				    int64_t stuck);
 /** folder_patience_begin - how long this thread may wait for a lock of UW; to
  * be given back. One that has just been waited for in vain is only tried for a
  * while. */

@@ -20,6 +20,14 @@ enum {
 	TRIES = 3, /* when the MBX is replaced again and again */
 	GRAVES_FIRST = 16,
 	GRAVES_MAX = 65536,
+	JOURNAL_KEPT_MS = 600000,
+};
+
+/* Somebody may be using it still, for as long as a lock is waited for. */
+struct old_journal {
+	struct journal *journal;
+	int64_t since_ms;
+	struct old_journal *next;
 };
 
 static void forget_graves(struct folder *f);
@@ -85,15 +93,51 @@ struct journal *folder_journal(struct folder *f)
 }
 
 /* Which file the message with a UID is, its octets have to tell now, unless
- * they have. */
+ * they have; where the UID is known to be another's they told as well. */
 static int carry_over(const struct journal_entry *e, void *arg)
 {
 	uint32_t uid;
 	bool sure;
-
-	return journal_by_base(arg, e->base, &uid, &sure)
+	int ret = journal_by_base(arg, e->base, &uid, &sure)
 		? 0
 		: journal_try(arg, e->uid, e->base);
+
+	return ret == -EEXIST ? 0 : ret;
+}
+
+/* With journals_lock. Those that nobody can be using any more go. */
+static void retire_journal(struct folder *f, struct journal *j)
+{
+	struct old_journal *o = j ? calloc(1, sizeof(*o)) : NULL;
+	int64_t now = folder_now_ms();
+
+	for (struct old_journal **at = &f->old_journals; *at;) {
+		struct old_journal *old = *at;
+
+		if (now - old->since_ms < JOURNAL_KEPT_MS) {
+			at = &old->next;
+			continue;
+		}
+		*at = old->next;
+		journal_close(old->journal);
+		free(old);
+	}
+	if (!o)
+		return; /* better leaked than used by somebody */
+	*o = (struct old_journal){ j, now, f->old_journals };
+	f->old_journals = o;
+}
+
+static void free_journals(struct folder *f)
+{
+	while (f->old_journals) {
+		struct old_journal *o = f->old_journals;
+
+		f->old_journals = o->next;
+		journal_close(o->journal);
+		free(o);
+	}
+	journal_close(atomic_load(&f->journal));
 }
 
 void folder_journal_renew(struct folder *f, uint32_t number)
@@ -108,9 +152,7 @@ void folder_journal_renew(struct folder *f, uint32_t number)
 	if (ret < 0)
 		note_journal(f, ret);
 	(void)pthread_mutex_lock(&journals_lock);
-	/* Somebody may be using the old one still. */
-	journal_close(f->journal_was);
-	f->journal_was = was;
+	retire_journal(f, was);
 	atomic_store(&f->lettered, false);
 	atomic_store(&f->journal, j);
 	(void)pthread_mutex_unlock(&journals_lock);
@@ -269,8 +311,7 @@ static void forget_graves(struct folder *f)
 void folder_mail_free(struct folder *f)
 {
 	forget_graves(f);
-	journal_close(atomic_load(&f->journal));
-	journal_close(f->journal_was);
+	free_journals(f);
 }
 
 /* -ESTALE: sync, and try again. */

@@ -15,6 +15,7 @@
 #include "compat/log.h"
 #include "compat/mbxmove.h"
 #include "compat/text.h"
+#include "fs/folder_internal.h"
 #include "fs/lease.h"
 #include "fs/move.h"
 #include "fs/remove.h"
@@ -58,12 +59,17 @@ static int user_lock(struct user *u)
 	struct timespec until;
 	unsigned ms = u->fs->opt->lock_ms;
 
+	bool crowd = atomic_fetch_add(&u->waiting, 1) >= FOLDER_CROWD;
+	int ret;
+
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000 + 1;
-	return pthread_mutex_clocklock(&u->refresh_lock, CLOCK_MONOTONIC,
-				       &until) == 0
-		? 0
-		: -EAGAIN;
+	/* The other threads are for other users. */
+	if (!crowd)
+		until.tv_sec += ms / 1000 + 1;
+	ret = pthread_mutex_clocklock(&u->refresh_lock, CLOCK_MONOTONIC,
+				      &until);
+	(void)atomic_fetch_sub(&u->waiting, 1);
+	return ret == 0 ? 0 : -EAGAIN;
 }
 
 /* With the user's refresh_lock: none of us changes @f, or holds UW's locks on

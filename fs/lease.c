@@ -19,15 +19,19 @@
 #include "compat/mbxlock.h"
 #include "fs/folder_internal.h"
 #include "fs/settle.h"
+#include "fs/user.h"
 #include "index/sync.h"
 
 enum {
-	IDLE_US = 2000,	  /* after the last change */
-	MAX_US = 10000,	  /* nobody waits for us longer than about this */
-	NAP_US = 1000,	  /* how often the thread looks */
-	MARGIN_MS = 100,  /* beyond lockwait=, for one who waits himself */
-	TICK_US = 20000,  /* two of the file system's clock */
-	TRIES = 3,	  /* when the MBX changes under us again and again */
+	IDLE_US = 2000,	     /* after the last change */
+	MAX_US = 10000,	     /* nobody waits for us longer than about this */
+	NAP_US = 1000,	     /* how often the thread looks */
+	MARGIN_MS = 100,     /* beyond lockwait=, for one who waits himself */
+	TICK_US = 20000,     /* two of the file system's clock */
+	TRIES = 3,	     /* when the MBX changes under us again and again */
+	CROWD_LOCK_MS = 300, /* who is not among the first FOLDER_CROWD */
+	STUCK_MS = 2000,
+	ALL_AT_ONCE = 32, /* half of the threads that serve */
 	SMALL = 32 << 20, /* octets of an MBX that is scanned in no time */
 };
 
@@ -87,7 +91,7 @@ void lease_finish(struct folder *f)
 void lease_end(struct folder *f, bool stale)
 {
 	f->lease.wrote = true;
-	if (stale)
+	if (stale || f->lease.stale)
 		finish(f, true);
 	atomic_store(&f->lease.used_us, now_us());
 	(void)pthread_mutex_unlock(&f->sync_lock);
@@ -139,6 +143,7 @@ static int begin_once(struct folder *f, bool last)
 	}
 	f->lease.box = b;
 	f->lease.wrote = false;
+	f->lease.stale = false;
 	atomic_store(&f->lease.began_us, now_us());
 	atomic_store(&f->lease.used_us, now_us());
 	atomic_store(&f->lease.held, true);
@@ -191,7 +196,9 @@ static int begin_within(struct folder *f, int64_t ms)
 		finish(f, false);
 	if (!f->lease.box) {
 		mbxlock_limit(left > 0 ? (unsigned)left : 0);
+		atomic_store(&f->sync_since, folder_now_ms());
 		ret = begin(f);
+		atomic_store(&f->sync_since, 0);
 		mbxlock_limit(UINT_MAX);
 		if (ret == 0)
 			enlist(f);
@@ -201,14 +208,35 @@ static int begin_within(struct folder *f, int64_t ms)
 	return ret;
 }
 
+/*
+ * A user who keeps his mailbox locked must not take all threads that serve: few
+ * wait for as long as a flag is worth, more of them only while others get on,
+ * the rest not at all.
+ */
+static int lock_to_write(struct folder *f, int ahead, unsigned patience)
+{
+	if (ahead < FOLDER_CROWD)
+		return folder_lock_within(&f->sync_lock,
+					  (int64_t)patience + MARGIN_MS);
+	if (ahead < ALL_AT_ONCE)
+		return folder_lock_in_crowd(f, patience, STUCK_MS);
+	return folder_lock_within(&f->sync_lock, 0);
+}
+
 int lease_begin(struct folder *f)
 {
-	int64_t patience = (int64_t)f->fs->opt->lock_ms;
-	int64_t until = folder_now_ms() + patience;
-	int ret = folder_lock_within(&f->sync_lock, patience + MARGIN_MS);
+	unsigned patience = f->fs->opt->lock_ms;
+	int64_t until = folder_now_ms() + (int64_t)patience;
+	int ahead = atomic_fetch_add(&f->user->waiting, 1);
+	int ret = lock_to_write(f, ahead, patience);
 
 	atomic_store(&f->used_ms, folder_now_ms());
-	return ret < 0 ? ret : begin_within(f, until);
+	if (ahead >= FOLDER_CROWD)
+		until = folder_now_ms() + CROWD_LOCK_MS;
+	if (ret == 0)
+		ret = begin_within(f, until);
+	(void)atomic_fetch_sub(&f->user->waiting, 1);
+	return ret;
 }
 
 int lease_try(struct folder *f)
