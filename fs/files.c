@@ -555,13 +555,18 @@ void files_hold(struct folder *f, const char *base)
 		e->file.held = true;
 }
 
+/* Also where the directories cannot be opened any more. */
 void files_let_go(struct folder *f, const char *base)
 {
-	struct entry *e = *set_find(&f->files->set, base);
+	struct files *t = f->files;
+	struct entry *e;
 
+	(void)pthread_mutex_lock(&t->lock);
+	e = *set_find(&t->set, base);
 	if (e)
 		e->file.held = false;
-	(void)pthread_cond_broadcast(&f->files->let_go);
+	(void)pthread_cond_broadcast(&t->let_go);
+	(void)pthread_mutex_unlock(&t->lock);
 }
 
 int files_wait(struct folder *f, const char *base)

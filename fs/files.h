@@ -89,6 +89,8 @@ void files_bumped(const struct folder *f, bool in_new, int64_t was, int64_t is);
  * files_let_go(), without the lock, which it drops meanwhile.
  */
 void files_hold(struct folder *f, const char *base);
+/** files_let_go - without the lock; cannot fail, whatever became of the
+ * directories: who holds a file has UW's locks, too */
 void files_let_go(struct folder *f, const char *base);
 /** files_wait - with the lock: until nobody holds @base; it has to be looked up
  * again afterwards. Return: as files_lock(), and the lock is held all the same

@@ -437,14 +437,13 @@ static void note_failure(struct folder *f, int err)
  */
 static int settle_files(struct folder *f)
 {
-	bool first = !f->settled;
 	int ret;
 
-	if (!first && !f->named_changed)
+	if (f->settled && !f->named_changed && !f->other_file)
 		return 0;
 	ret = mirror_settle(f);
-	f->named_changed &= ret != 0;
-	if (ret == 0 || ret == -ESTALE || first)
+	f->named_changed = ret != 0;
+	if (ret == 0 || ret == -ESTALE || !f->settled)
 		return ret;
 	f->late = true;
 	note_failure(f, ret);
@@ -456,9 +455,12 @@ static int sync_once(struct folder *f)
 	struct index_folder row = { .messages = 0 };
 	bool lost = f->id.uidvalidity != 0 &&
 		index_folder_get(f->fs->index, f->id.number, &row) == -ENOENT;
+	struct stamp was = row.stamp.ino ? row.stamp : f->stamp;
 	int ret = sync_regime(f, &row);
 	bool header = ret == -EBADMSG, hidden = false;
 
+	f->other_file |= ret == 0 && was.ino != 0 &&
+		(was.ino != row.stamp.ino || was.dev != row.stamp.dev);
 	if (ret == 0) {
 		ret = show_control(f, &row);
 		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)

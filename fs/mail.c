@@ -61,6 +61,11 @@ bool mail_is_taken(const struct place *p)
 		view_row(p->f, p->base, &m) != VIEW_NO_ROW;
 }
 
+int mail_admit(const struct place *p)
+{
+	return mail_is_taken(p) ? -EEXIST : mirror_admit(p->f, p->base);
+}
+
 static int look(const struct place *p, enum what *out)
 {
 	struct stat st;
@@ -127,7 +132,9 @@ static int deliver(const struct place *to, int from_dir, const char *name)
 	ret = files_lock(to->f);
 	if (ret < 0)
 		return ret;
-	ret = mail_is_taken(to) ? -EEXIST : deliver_as_user(to, from_dir, name);
+	ret = mail_admit(to);
+	if (ret == 0)
+		ret = deliver_as_user(to, from_dir, name);
 	files_unlock(to->f);
 	if (ret == 0)
 		mirror_note(to->f);
@@ -349,7 +356,9 @@ int mail_link(struct fs *fs, int fd, struct node *to, const char *name)
 		ret = files_lock(p.f);
 	if (ret < 0)
 		return ret;
-	ret = mail_is_taken(&p) ? -EEXIST : mail_act_as_user(to, &was);
+	ret = mail_admit(&p);
+	if (ret == 0)
+		ret = mail_act_as_user(to, &was);
 	if (ret == 0) {
 		ret = files_link_in(p.f, fd, p.in_new, name);
 		identity_leave(was);
@@ -370,7 +379,7 @@ int mail_may_make(struct node *dir, const char *name)
 	ret = files_lock(p.f);
 	if (ret < 0)
 		return ret;
-	ret = mail_is_taken(&p) ? -EEXIST : 0;
+	ret = mail_admit(&p);
 	files_unlock(p.f);
 	return ret;
 }

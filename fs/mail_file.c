@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "compat/io.h"
 #include "compat/log.h"
 #include "fs/change.h"
 #include "fs/files.h"
@@ -76,7 +77,7 @@ static int wait_for(struct folder *f, const char *base)
  */
 static int grip(struct grip *g, const struct place *p, struct folder *other)
 {
-	bool lease = false;
+	bool lease = false, doubt;
 	int ret;
 
 	for (;;) {
@@ -89,9 +90,11 @@ static int grip(struct grip *g, const struct place *p, struct folder *other)
 		if (ret < 0)
 			break;
 		g->uid = mirror_uid(p->f, p->base);
-		if (!is_held(p->f, p->base) && (lease || g->uid == 0))
+		doubt = mirror_in_doubt(p->f, p->base);
+		if (!is_held(p->f, p->base) &&
+		    (lease || (g->uid == 0 && !doubt)))
 			return 0;
-		lease = g->uid != 0;
+		lease = g->uid != 0 || doubt;
 		unlock_both(g);
 		if (g->leased)
 			lease_end(p->f, false);
@@ -231,8 +234,8 @@ static int move_once(const struct place *p, const struct place *to)
 	struct identity was;
 	int ret = is_there(p) ? 0 : -ENOENT;
 
-	if (ret == 0 && to->f && mail_is_taken(to))
-		ret = -EEXIST;
+	if (ret == 0 && to->f)
+		ret = mail_admit(to);
 	if (ret == 0)
 		ret = mail_act_as_user(to->dir, &was);
 	if (ret < 0)
@@ -260,7 +263,9 @@ int mail_file_move(const struct place *p, const struct place *to)
 		return ret;
 	ret = move_once(p, to);
 	let_go(&g, false);
-	if (ret == 0 && g.uid != 0)
+	/* Before its copy goes: a crash may leave both, never none. */
+	if (ret == 0 && g.uid != 0 &&
+	    (to->dir == p->dir || io_fsync_dir(to->dir->fd) == 0))
 		drop_copy(p, g.uid);
 	if (ret == 0 && to->f)
 		mirror_note(to->f);

@@ -30,6 +30,10 @@ MUST_CHECK int mail_act_as_user(const struct node *dir, struct identity *was);
  * of @p? */
 bool mail_is_taken(const struct place *p);
 
+/** mail_admit - with the files' lock: may it come in? Return: 0; -EEXIST;
+ * -errno */
+MUST_CHECK int mail_admit(const struct place *p);
+
 /*
  * A message that is a real file, mirrored or not. -ESTALE: the mailbox changes
  * again and again.

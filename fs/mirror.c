@@ -441,13 +441,41 @@ void mirror_stop(void)
 
 /* ---- what others ask ----------------------------------------------------- */
 
+static bool is_row_of(struct folder *f, uint32_t uid, const char *base)
+{
+	char name[INDEX_NAME_MAX + 1];
+
+	return index_name_of(f->fs->index, folder_id(f).number, uid, name) ==
+		0 &&
+		strcmp(name, base) == 0;
+}
+
 uint32_t mirror_uid(struct folder *f, const char *base)
 {
 	struct journal *j = folder_journal(f);
 	uint32_t uid;
 	bool sure;
 
-	return j && journal_by_base(j, base, &uid, &sure) && sure ? uid : 0;
+	if (!j || !journal_by_base(j, base, &uid, &sure))
+		return 0;
+	return sure || is_row_of(f, uid, base) ? uid : 0;
+}
+
+bool mirror_in_doubt(struct folder *f, const char *base)
+{
+	struct journal *j = folder_journal(f);
+	uint32_t uid;
+	bool sure;
+
+	return !atomic_load(&f->settled) && j &&
+		journal_by_base(j, base, &uid, &sure) && !sure;
+}
+
+int mirror_admit(struct folder *f, const char *base)
+{
+	struct journal *j = folder_journal(f);
+
+	return j ? journal_clear(j, base) : 0;
 }
 
 int mirror_forget(struct folder *f, const char *base)
@@ -467,6 +495,33 @@ int mirror_forget(struct folder *f, const char *base)
 	return journal_out(j, base);
 }
 
+static bool is_as_before(struct folder *f, const struct msg *msg)
+{
+	struct msg was;
+
+	return index_by_uid(f->fs->index, f->id.number, msg->uid, &was) == 0 &&
+		was.date == msg->date && was.size == msg->size;
+}
+
+/* An older mailbox was put back, and UW has given the UID of a copy that this
+ * one never had to mail of its own. */
+static const char *disown(struct mirror *m, struct journal *j,
+			  const struct msg *msg)
+{
+	char name[400];
+	int ret = journal_out(j, m->name);
+
+	folder_log_name(m->folder, name, sizeof(name));
+	log_warn("%s: UID %u of the mailbox is not the message any more that "
+		 "was delivered here under it; that stays, and is appended "
+		 "again%s%s",
+		 name, msg->uid, ret < 0 ? "; journal: " : "",
+		 ret < 0 ? strerrordesc_np(-ret) : "");
+	atomic_store(&m->whole, true);
+	mirror_note(m->folder);
+	return ret < 0 ? NULL : "";
+}
+
 const char *mirror_name_of(const struct msg *msg, void *arg)
 {
 	struct folder *f = arg;
@@ -479,12 +534,15 @@ const char *mirror_name_of(const struct msg *msg, void *arg)
 		return NULL;
 	if (!journal_by_uid(j, msg->uid, m->name, &sure))
 		return "";
+	if (sure && (is_as_before(f, msg) || !mirror_differs(f, msg, m->name)))
+		return m->name;
 	if (sure)
-		return m->name;
+		return disown(m, j, msg);
 	ret = mirror_same(f, msg, m->name);
-	if (ret == 0)
-		ret = journal_in(j, msg->uid, m->name);
-	if (ret == 0)
-		return m->name;
-	return ret == -ENOENT ? "" : NULL;
+	if (ret < 0)
+		return ret == -ENOENT ? "" : NULL;
+	/* If the journal cannot be written the row says it: mirror_uid() */
+	if (journal_in(j, msg->uid, m->name) < 0)
+		log_trace(LOG_SYNC, "%s: the journal does not know", m->name);
+	return m->name;
 }

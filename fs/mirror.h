@@ -39,9 +39,22 @@ void mirror_free(struct folder *f);
  * its uidlist: there may be something to do */
 void mirror_note(struct folder *f);
 
-/** mirror_uid - the UID that the file with this base name has in the MBX; 0 if
- * it is not there. With the files' lock. */
+/** mirror_uid - the UID that the file with this base name has in the MBX, also
+ * where the journal could not be told, but the row was; 0 if it is not there.
+ * With the files' lock. */
 uint32_t mirror_uid(struct folder *f, const char *base);
+
+/** mirror_in_doubt - an earlier life was about to append it, and nobody has
+ * looked yet whether it did. With the files' lock. */
+bool mirror_in_doubt(struct folder *f, const char *base);
+
+/**
+ * mirror_admit - a file with this base name is about to come in. What the
+ * journal says about an earlier one, which left or was expunged, is forgotten
+ * durably first: or the new one would be taken for the one that is gone. With
+ * the files' lock; no file and no row has the name. Return: 0; -errno
+ */
+MUST_CHECK int mirror_admit(struct folder *f, const char *base);
 
 /** mirror_forget - the file is not in the MBX any more, or is about not to be:
  * goes before what is done to it. Return: 0; -errno */
@@ -66,7 +79,8 @@ MUST_CHECK int mirror_renumber(struct folder *f, uint32_t number);
 
 /** mirror_settle - with the sync_lock, the rows are up to date: files get the
  * flags that UW gave their copies, and go where UW expunged them
- * Return: 0; -ESTALE: the rows are to be made anew; -errno */
+ * Return: 0; -ESTALE: the rows are to be made anew; -errno: f->settled says
+ * whether the folder can be shown all the same */
 MUST_CHECK int mirror_settle(struct folder *f);
 
 /* What there is to say about it. */

@@ -137,17 +137,6 @@ static int find(struct folder *f, struct one *o, bool hold)
 	return file ? 0 : -ENOENT;
 }
 
-static void let_go(struct folder *f, const char *base)
-{
-	const struct timespec pause = { .tv_nsec = 50000000 };
-
-	/* Whoever waits for it must not wait for ever. */
-	while (files_lock(f) < 0)
-		(void)nanosleep(&pause, NULL);
-	files_let_go(f, base);
-	files_unlock(f);
-}
-
 static int open_one(struct folder *f, const struct one *o)
 {
 	AUTO_FD int dir = folder_open_dir(f, o->in_new ? "new" : "cur");
@@ -299,14 +288,18 @@ static int give_letters(struct batch *b, const struct one *o,
 static int record(struct batch *b, const struct one *o, const struct msg *got,
 		  uint32_t rest)
 {
-	int ret = journal_in(b->j, got->uid, o->p.base);
+	int in = journal_in(b->j, got->uid, o->p.base);
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	mirror_drop(b->m, o->p.uid);
 	/* Where the row cannot follow, a sync makes it. */
 	ret = index_insert(b->f->fs->index, b->f->id.number, NULL, 0, got,
 			   o->p.base);
+	/* It is there all the same, and its row says so: mirror_uid() */
+	if (in < 0) {
+		b->stale = true;
+		return in;
+	}
+	mirror_drop(b->m, o->p.uid);
 	if (ret < 0) {
 		b->stale = true;
 		return rest ? change_keep_letters(b->f, got->uid, rest) : 0;
@@ -369,13 +362,16 @@ static int judge(struct batch *b, const struct one *o, int ret)
 static int append_one(struct batch *b, struct one *o)
 {
 	uint32_t uid;
-	bool sure;
 	int ret;
 
-	/* A sync since has found out that it is there. */
-	if (journal_by_base(b->j, o->p.base, &uid, &sure) && sure) {
-		mirror_drop(b->m, o->p.uid);
-		return 0;
+	/* A sync since has found out that it is there, or the journal could
+	 * not be told. */
+	uid = mirror_uid(b->f, o->p.base);
+	if (uid != 0) {
+		ret = journal_in(b->j, uid, o->p.base);
+		if (ret == 0)
+			mirror_drop(b->m, o->p.uid);
+		return ret;
 	}
 	ret = find(b->f, o, true);
 	if (ret == -ENOENT)
@@ -383,7 +379,7 @@ static int append_one(struct batch *b, struct one *o)
 	if (ret < 0)
 		return ret;
 	ret = append_held(b, o);
-	let_go(b->f, o->p.base);
+	files_let_go(b->f, o->p.base);
 	return ret < 0 ? judge(b, o, ret) : 0;
 }
 
@@ -544,9 +540,9 @@ static int work_batch(struct batch *b)
 	ret = lease_begin(b->f);
 	if (ret < 0)
 		return ret;
-	/* Another number means another mailbox, and another journal. */
-	if (b->f->id.number == b->m->number)
-		ret = work_leased(b);
+	/* Another number means another mailbox, and another journal: Dovecot's
+	 * list has to be read again. */
+	ret = b->f->id.number == b->m->number ? work_leased(b) : -ESTALE;
 	lease_end(b->f, b->stale);
 	return ret;
 }

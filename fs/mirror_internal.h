@@ -111,5 +111,8 @@ MUST_CHECK int mirror_work(struct mirror *m, bool *more_out);
  * file; -errno */
 MUST_CHECK int mirror_same(struct folder *f, const struct msg *m,
 			   const char *base);
+/** mirror_differs - whether the file @base is there and its octets are others
+ * than those of message @m; they are not looked at where date and size fit */
+bool mirror_differs(struct folder *f, const struct msg *m, const char *base);
 /** mirror_free_match - what mirror_match() remembers */
 void mirror_free_match(struct mirror *m);

@@ -106,13 +106,25 @@ static int compare(struct compare *c, int fd)
 	return c->off == c->m->size ? 0 : -ENOENT;
 }
 
+static int compare_octets(struct folder *f, const struct msg *m, int fd)
+{
+	AUTO_FREE struct compare *c = calloc(1, sizeof(*c));
+	struct folder_box *b = folder_hold(f);
+	int ret = -ESTALE;
+
+	if (c && b) {
+		c->box = b->box;
+		c->m = m;
+		ret = compare(c, fd);
+	}
+	folder_let_go(b);
+	return c ? ret : -ENOMEM;
+}
+
 int mirror_same(struct folder *f, const struct msg *m, const char *base)
 {
 	AUTO_FD int fd = open_file(f, base);
-	AUTO_FREE struct compare *c = NULL;
-	struct folder_box *b;
 	struct stat st;
-	int ret;
 
 	if (fd < 0)
 		return fd;
@@ -121,17 +133,22 @@ int mirror_same(struct folder *f, const struct msg *m, const char *base)
 	if (mbx_date_clamp(st.st_mtim.tv_sec) != m->date ||
 	    (uint64_t)st.st_size > m->size)
 		return -ENOENT;
-	c = calloc(1, sizeof(*c));
-	b = folder_hold(f);
-	if (!c || !b) {
-		folder_let_go(b);
-		return c ? -ESTALE : -ENOMEM;
-	}
-	c->box = b->box;
-	c->m = m;
-	ret = compare(c, fd);
-	folder_let_go(b);
-	return ret;
+	return compare_octets(f, m, fd);
+}
+
+bool mirror_differs(struct folder *f, const struct msg *m, const char *base)
+{
+	AUTO_FD int fd = open_file(f, base);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	if ((uint64_t)st.st_size > m->size)
+		return true;
+	if (mbx_date_clamp(st.st_mtim.tv_sec) == m->date &&
+	    (uint64_t)st.st_size >= m->size / 2)
+		return false;
+	return compare_octets(f, m, fd) == -ENOENT;
 }
 
 /* ---- after a reset ------------------------------------------------------- */

@@ -2,8 +2,9 @@
  * What UW did to the copies is done to the files.
  *
  * A file whose copy UW has expunged is removed; but never on the word of a
- * mailbox that is damaged, or that knows fewer UIDs than it did (an older one
- * was put back): then the file is a message that is not in the MBX.
+ * mailbox that is damaged, that is another file than before, or that knows
+ * fewer UIDs than it did (an older one was put back): then the file is a
+ * message that is not in the MBX.
  *
  * The file goes before the journal forgets it: the other way round a crash
  * would bring back what was expunged.
@@ -31,6 +32,7 @@ struct settling {
 	unsigned done;
 	char **gone; /* bases whose files were removed */
 	size_t gone_count, gone_room;
+	int undone;    /* an error that kept some from following; 0 */
 	uint64_t back; /* they are not in the MBX any more, and stay */
 };
 
@@ -148,7 +150,7 @@ static int settle_gone(struct settling *s, const struct journal_entry *e)
 {
 	if (!may_delete(s))
 		return 0;
-	if (s->row.next.uid_last >= e->uid)
+	if (s->row.next.uid_last >= e->uid && !s->f->other_file)
 		return remove_file(s, e->base);
 	s->back++;
 	atomic_store(&s->m->whole, true);
@@ -188,11 +190,36 @@ static int settle_tried(struct settling *s, const struct journal_entry *e)
 		ret = mirror_same(s->f, &row, e->base);
 		if (ret == 0) {
 			s->misnamed = true;
-			ret = journal_in(s->j, e->uid, e->base);
-			return ret;
+			return journal_in(s->j, e->uid, e->base);
 		}
 	}
-	return ret == -ENOENT ? journal_out(s->j, e->base) : ret;
+	/* Behind the damage it may be. */
+	if (ret == -ENOENT)
+		return may_delete(s) ? journal_out(s->j, e->base) : 0;
+	return ret;
+}
+
+/*
+ * What keeps one file from following must not keep the others, nor the folder
+ * from being shown. Return: 0; -errno for what has to be done again.
+ */
+static int soften(struct settling *s, int ret)
+{
+	switch (ret) {
+	case -ENAMETOOLONG:
+	case -EEXIST:
+	case -ENOENT:
+		return 0; /* its name stays as it is */
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EROFS:
+	case -EACCES:
+	case -EPERM:
+		s->undone = ret;
+		return 0;
+	default:
+		return ret;
+	}
 }
 
 static int settle_one(const struct journal_entry *e, void *arg)
@@ -210,8 +237,10 @@ static int settle_one(const struct journal_entry *e, void *arg)
 		return ret;
 	s->locked = true;
 	if (e->sure)
-		return settle_sure(s, e);
-	return s->first ? settle_tried(s, e) : 0;
+		ret = settle_sure(s, e);
+	else if (s->first)
+		ret = settle_tried(s, e);
+	return soften(s, ret);
 }
 
 /* ---- all of them --------------------------------------------------------- */
@@ -253,7 +282,7 @@ static void say(const struct settling *s)
 			  "messages",
 			  name, s->gone_count);
 	if (s->back > 0)
-		log_warn("%s: an older mailbox was put in place of the one "
+		log_warn("%s: another mailbox was put in place of the one "
 			 "that had %ju of the messages delivered here; they "
 			 "stay and are appended again",
 			 name, (uintmax_t)s->back);
@@ -279,6 +308,10 @@ static int settle_all(struct settling *s)
 		files_unlock(s->f);
 	say(s);
 	ret2 = forget_gone(s);
+	/* Before UIDLAST is raised again, which would make them look
+	 * expunged. */
+	if (ret2 == 0 && s->back > 0)
+		ret2 = journal_sync(s->j);
 	if (ret == 0)
 		ret = ret2;
 	if (ret == 0 && s->misnamed)
@@ -313,8 +346,10 @@ int mirror_settle(struct folder *f)
 		ret = count_files(f, &files);
 	if (ret < 0)
 		return ret;
-	f->settled = true;
+	atomic_store(&f->settled, true);
+	if (s.undone == 0)
+		f->other_file = false;
 	if (files > 0 || s.back > 0)
 		mirror_note(f);
-	return 0;
+	return s.undone;
 }

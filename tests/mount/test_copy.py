@@ -384,8 +384,34 @@ class Copies(harness.Case):
         self.assertIn(uid, self.in_mbx())
         self.user(os.unlink, cur + '1.h:2,FS')
         self.assertNotIn(uid, self.in_mbx())
+        self.r.expect_log('another UID')    # it has its old one with Dovecot
         self.user(write, cur + '1.h:2,', b'again')
+        self.await_mbx('.flags', lambda mail: uid + 1 in mail)
+        self.r.remount()
         self.assertEqual(read(cur + '1.h:2,'), b'again')
+
+    def test_a_move_that_fails_when_it_is_done(self):
+        """The message was expunged: its copy is all there is."""
+        frm, name = self.m('.flags', 'cur'), self.mbx()
+        data = read(os.path.join(frm, name))
+        count = len(self.in_mbx())
+        real = os.path.join(self.r.store, 'alice/.flags/cur')
+        fd = os.open(frm, os.O_RDONLY | os.O_DIRECTORY)
+        self.addCleanup(os.close, fd)
+        self.r.expect_log('was expunged, and is shown')
+        os.rename(real, real + '.away')
+
+        def move():
+            try:
+                os.rename(name, self.m('.recent', 'cur', '1.h:2,'),
+                          src_dir_fd=fd)
+            except OSError:
+                pass
+        self.user(move)
+        os.rename(real + '.away', real)
+        self.assertEqual(len(self.in_mbx()), count - 1)
+        self.assertEqual(read(self.m('.recent', 'cur', '1.h:2,')), data)
+        self.assertNotIn(name, os.listdir(frm))
 
 
 if __name__ == '__main__':
