@@ -141,7 +141,10 @@ class Copies(harness.Case):
             a, b = (self.m(f, 'cur', name) for f in ('.flags', '.recent'))
             os.rename(a, b)
             os.rename(b, a)
+        # Dovecot's list has it under the UID that it had.
+        self.r.expect_log('another UID')
         self.user(body)
+        harness.wait_for('the mirror', lambda: 'another UID' in self.r.log())
         self.assertEqual(self.facts(self.m('.flags', 'cur', name)), want)
         self.assertEqual(self.names('.flags').count(name), 1)
         self.assertNotIn(name, self.names('.recent'))
