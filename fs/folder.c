@@ -310,13 +310,14 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 	if (!b)
 		return false;
 	(void)pthread_rwlock_rdlock(&f->lock);
-	fresh = f->fresh_enough && !atomic_load(&f->relist);
+	fresh = f->fresh_enough;
 	seen = f->fresh;
 	*state = f->state;
 	(void)pthread_rwlock_unlock(&f->lock);
-	fresh = leased ||
-		(fresh && b->box->ops->stamp(b->box, &now) == 0 &&
-		 stamp_equal(&now, &seen));
+	fresh = !atomic_load(&f->relist) &&
+		(leased ||
+		 (fresh && b->box->ops->stamp(b->box, &now) == 0 &&
+		  stamp_equal(&now, &seen)));
 	folder_let_go(b);
 	return fresh;
 }

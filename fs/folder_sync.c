@@ -22,6 +22,7 @@
 #include "compat/text.h"
 #include "compat/uidlist.h"
 #include "fs/follow.h"
+#include "fs/lease.h"
 #include "fs/mirror.h"
 #include "fs/seed.h"
 #include "fs/settle.h"
@@ -496,6 +497,8 @@ int folder_sync(struct folder *f)
 	struct stamp now;
 	int ret = -ESTALE;
 
+	if (f->lease.box && atomic_load(&f->relist))
+		lease_finish(f);
 	if (f->lease.box)
 		return f->state == FOLDER_UNREADABLE ? -EIO : 0;
 	if (!f->letters_known)

@@ -83,6 +83,10 @@ void mirror_say_why(struct mirror *m, const char *why);
  * -errno.
  */
 MUST_CHECK int mirror_read_list(struct mirror *m);
+/** mirror_claim - with the sync_lock, before mirror_settle() looks at tries: if
+ * the journal was lost, what was delivered may be in the MBX under Dovecot's
+ * UIDs. Return: 0; -errno */
+MUST_CHECK int mirror_claim(struct folder *f, struct journal *j);
 /** mirror_drop - the pending one with that UID is no more */
 void mirror_drop(struct mirror *m, uint32_t uid);
 void mirror_clear_pending(struct mirror *m);

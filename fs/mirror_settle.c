@@ -341,9 +341,11 @@ int mirror_settle(struct folder *f)
 	if (!s.m || !s.j)
 		return s.m ? -EIO : -ENOMEM;
 	s.first = !f->settled;
-	ret = settle_all(&s);
-	if (ret == 0 && s.first)
-		ret = count_files(f, &files);
+	ret = s.first ? count_files(f, &files) : 0;
+	if (ret == 0 && files > 0)
+		ret = mirror_claim(f, s.j);
+	if (ret == 0)
+		ret = settle_all(&s);
 	if (ret < 0)
 		return ret;
 	atomic_store(&f->settled, true);

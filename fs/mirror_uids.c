@@ -14,6 +14,7 @@
 
 #include "compat/basename.h"
 #include "compat/io.h"
+#include "compat/log.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
 #include "fs/seed.h"
@@ -325,6 +326,67 @@ int mirror_read_list(struct mirror *m)
 	if (ret == 0)
 		m->number = number;
 	return ret;
+}
+
+/* ---- a journal that was lost --------------------------------------------- */
+
+struct claiming {
+	struct folder *f;
+	struct journal *j;
+	uint64_t count;
+};
+
+static int claim_record(const struct uidlist_record *r, void *arg)
+{
+	struct claiming *c = arg;
+	char base[NAME_MAX + 1];
+	int ret;
+
+	if (!base_of(r, base) || !is_in_mbx(c->f, r->uid) ||
+	    !is_file(c->f, base))
+		return 0;
+	ret = journal_try(c->j, r->uid, base);
+	c->count++;
+	return ret == -EEXIST ? 0 : ret;
+}
+
+static int has_entry(const struct journal_entry *e, void *arg)
+{
+	(void)e;
+	(void)arg;
+	return 1;
+}
+
+int mirror_claim(struct folder *f, struct journal *j)
+{
+	struct claiming c = { .f = f, .j = j };
+	struct uidlist_header h = { .uidnext = 0 };
+	AUTO_FREE char *text = NULL;
+	AUTO_FD int fd = -1;
+	struct stat st = { .st_size = 0 };
+	char name[400];
+	size_t len = 0;
+	int ret = journal_each(j, has_entry, NULL);
+
+	if (ret != 0)
+		return ret < 0 ? ret : 0;
+	fd = open_list(f, &st);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	ret = read_from(fd, 0, (uint64_t)st.st_size, &text, &len);
+	if (ret == 0)
+		ret = uidlist_parse(text, len, &h, NULL, NULL);
+	if (ret == 0 && h.uidvalidity == f->id.uidvalidity)
+		ret = uidlist_parse(text, len, &h, claim_record, &c);
+	if (ret < 0)
+		return ret == -EBADMSG ? 0 : ret;
+	if (c.count == 0)
+		return 0;
+	folder_log_name(f, name, sizeof(name));
+	log_info("%s: nothing says which of the messages that were delivered "
+		 "here are in the mailbox; %ju are compared",
+		 name, (uintmax_t)c.count);
+	return journal_sync(j);
 }
 
 /* ---- for status ---------------------------------------------------------- */

@@ -208,7 +208,12 @@ static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		ret = 0;
 	if (ret < 0)
 		return ret;
-	ret = put(f->user, dirfd, "dovecot-keywords", kw);
+	/* Letters of delivered files mean what it says, whatever becomes of the
+	 * MBX; folder_show_letters() adds what is missing. */
+	if (!has_file(dirfd, "dovecot-keywords"))
+		ret = put(f->user, dirfd, "dovecot-keywords", kw);
+	else
+		ret = 0;
 	if (ret == 0)
 		ret = put(f->user, dirfd, "dovecot-uidlist", list);
 	if (locked)

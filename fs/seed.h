@@ -3,9 +3,10 @@
  *
  * dovecot-keywords first, dovecot-uidlist last: the uidlist's presence says
  * that the folder is seeded, so a crash between the two is made good by doing
- * it again. Each is written whole or not at all. Once it is there the uidlist
- * is Dovecot's; it is written again only when UW has reset UIDVALIDITY, and
- * then under dovecot-uidlist.lock, as Dovecot does it.
+ * it again. Each is written whole or not at all; a dovecot-keywords that is
+ * there stays. Once it is there the uidlist is Dovecot's; it is written again
+ * only when UW has reset UIDVALIDITY, under dovecot-uidlist.lock as Dovecot
+ * does it, and when somebody has removed it.
  */
 #pragma once
 

@@ -274,6 +274,50 @@ class Delivery(harness.Case):
                          ['1.link', '2.fifo'])
         self.assertEqual(self.state['waiting'], 0)
 
+    def mirrored(self):
+        f = self.r.folder_status('alice', 'flags')
+        return f['delivered']['mirrored']
+
+    def test_a_journal_that_was_lost(self):
+        """Nothing is there twice, neither here nor in the MBX."""
+        self.names()
+        for i in range(3):
+            self.deliver(f'cur/{i}.host:2,FS', ODD + b'%d' % i)
+
+        def number():
+            with open(self.m('dovecot-uidlist'), 'a') as f:
+                f.write(''.join(f'{101 + i} :{i}.host\n' for i in range(3)))
+        self.user(number)
+        harness.wait_for('the mirror', lambda: self.mirrored() == 3)
+        names = self.names()
+        mbx = self.r.legacy_file('alice', 'mail', 'flags')
+        for drop in (False, True):
+            self.r.unmount()
+            before = harness.cc_dump(mbx)
+            shutil.rmtree(os.path.join(self.r.store, '.janusmail',
+                                       'journals'))
+            if drop:
+                shutil.rmtree(self.r.index)
+            self.r.expected = ['another UID at Dovecot']
+            self.r.mount()
+            self.assertEqual(self.names(), names)
+            harness.wait_for('the mirror', lambda: self.mirrored() == 3)
+            self.assert_same(before, harness.cc_dump(mbx))
+
+    def test_letters_outlive_the_list(self):
+        """Who removes the one file does not get other keywords."""
+        self.names()
+        text = '0 Later\n1 Sooner\n'
+
+        def body():
+            with open(self.m('dovecot-keywords'), 'w') as f:
+                f.write(text)
+            os.unlink(self.m('dovecot-uidlist'))
+            assert os.stat(self.m('dovecot-uidlist')).st_size
+            with open(self.m('dovecot-keywords')) as f:
+                assert f.read() == text
+        self.user(body)
+
     def test_one_base_name_twice(self):
         """Not through the view, but it must not be hidden either."""
         self.r.expect_log('have one base name')
