@@ -231,7 +231,7 @@ static void drop_copy(const struct place *p, uint32_t uid)
 /* A file gets another base name, or goes elsewhere. */
 static int move_once(const struct place *p, const struct place *to)
 {
-	struct identity was;
+	struct identity was = { .err = 0 };
 	int ret = is_there(p) ? 0 : -ENOENT;
 
 	if (ret == 0 && to->f)

@@ -1,15 +1,20 @@
 #!/usr/bin/python3
 """What the machine allows: descriptors, reserved blocks, groups."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
 import harness  # noqa: E402
+import mbxfile  # noqa: E402
 
 GROUP = 5555
 
@@ -276,6 +281,55 @@ def in_group(uid, groups, fn):
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class Crowd(harness.Case):
+    FOLDERS = 100
+
+    def lock(self, path):
+        """As UW does while it parses."""
+        st = os.stat(path)
+        name = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        os.fchmod(fd, 0o666)
+        self.addCleanup(os.close, fd)
+        self.addCleanup(os.unlink, name)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+    def test_one_user_s_locked_mailboxes(self):
+        """More changes wait for them than there are threads that serve; others
+        are served all the same."""
+        r = self.rig()
+        for name in ('alice', 'bob'):
+            r.user(name)
+            r.put(name, 'INBOX', mbxfile.mailbox(1))
+        boxes = [r.put('alice', f'mail/f{i}', mbxfile.mailbox(1))
+                 for i in range(self.FOLDERS)]
+        r.mount(r.options(lockwait=6))
+        names = []
+        for i in range(self.FOLDERS):
+            cur = f'{r.mnt}/alice/.f{i}/cur'
+            names.append(os.path.join(cur, os.listdir(cur)[0]))
+        for box in boxes:
+            self.lock(box)
+        r.expect_log('keeps the mailbox locked')
+
+        def flag(name):
+            with contextlib.suppress(OSError):
+                os.rename(name, name + 'F')
+        threads = [threading.Thread(target=flag, args=(n,)) for n in names]
+        for t in threads:
+            t.start()
+        time.sleep(.5)
+        slowest = 0
+        for _ in range(20):
+            began = time.monotonic()
+            os.listdir(f'{r.mnt}/bob/cur')
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(.05)
+        for t in threads:
+            t.join()
+        self.assertLess(slowest, 2)
 
 
 class Groups(harness.Case):
