@@ -10,6 +10,7 @@
 #include "compat/mbxmove.h"
 #include "compat/text.h"
 #include "fs/folder_internal.h"
+#include "fs/mirror.h"
 #include "fs/move.h"
 #include "fs/trash.h"
 #include "fs/tree.h"
@@ -197,6 +198,9 @@ void remove_note(struct folder *f, bool gone)
 	int ret = gone ? 0 : tree_make_folder(f->user, f->dir);
 
 	atomic_store(&f->plain, plain);
+	/* What was delivered meanwhile is for the MBX again. */
+	if (!gone)
+		mirror_note(f);
 	if (ret == 0 && seen)
 		ret = folder_bump(f, "new");
 	if (ret == 0 && seen)
