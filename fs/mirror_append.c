@@ -118,8 +118,18 @@ static ssize_t choose(struct mirror *m, struct one *out)
 	return n > 0 ? (ssize_t)n : ret;
 }
 
-/* Return: 0; -ENOENT: there is no such file (any more). */
-static int find(struct folder *f, struct one *o, bool hold)
+static int open_one(struct folder *f, const struct one *o)
+{
+	AUTO_FD int dir = folder_open_dir(f, o->in_new ? "new" : "cur");
+
+	return dir < 0 ? dir : io_open_beneath(dir, o->name, O_RDONLY);
+}
+
+/* Opened with the lock: one that is renamed between the two would seem gone,
+ * and later ones would be appended, whose UIDs are higher.
+ * @fd_out: the file, or -errno; NULL to hold it instead
+ * Return: 0; -ENOENT: there is no such file (any more); -errno. */
+static int find(struct folder *f, struct one *o, int *fd_out)
 {
 	const struct file *file;
 	int ret = files_lock(f);
@@ -130,18 +140,13 @@ static int find(struct folder *f, struct one *o, bool hold)
 	if (file) {
 		(void)snprintf(o->name, sizeof(o->name), "%s", file->name);
 		o->in_new = file->in_new;
-		if (hold)
+		if (fd_out)
+			*fd_out = open_one(f, o);
+		else
 			files_hold(f, o->p.base);
 	}
 	files_unlock(f);
 	return file ? 0 : -ENOENT;
-}
-
-static int open_one(struct folder *f, const struct one *o)
-{
-	AUTO_FD int dir = folder_open_dir(f, o->in_new ? "new" : "cur");
-
-	return dir < 0 ? dir : io_open_beneath(dir, o->name, O_RDONLY);
 }
 
 static int read_through(int fd)
@@ -192,14 +197,10 @@ static int look_at(struct batch *b, struct one *o)
 	AUTO_FD int fd = -1;
 	uint32_t uid;
 	bool known, sure = false;
-	int ret = find(b->f, o, false);
+	int ret = find(b->f, o, &fd);
 
-	if (ret < 0 && ret != -ENOENT)
-		return ret;
-	if (ret == 0)
-		fd = open_one(b->f, o);
-	if (fd == -ENOENT)
-		ret = fd;
+	if ((ret < 0 && ret != -ENOENT) || fd == -ENOENT)
+		return ret < 0 ? ret : -ESTALE; /* removed behind the mount */
 	known = journal_by_base(b->j, o->p.base, &uid, &sure);
 	if (ret == -ENOENT || (ret == 0 && known && sure)) {
 		mirror_drop(b->m, o->p.uid);
@@ -373,7 +374,7 @@ static int append_one(struct batch *b, struct one *o)
 			mirror_drop(b->m, o->p.uid);
 		return ret;
 	}
-	ret = find(b->f, o, true);
+	ret = find(b->f, o, NULL);
 	if (ret == -ENOENT)
 		return judge(b, o, ret);
 	if (ret < 0)

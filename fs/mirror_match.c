@@ -23,26 +23,25 @@ enum { CHUNK = 1 << 16 };
 
 /* ---- octets -------------------------------------------------------------- */
 
+static int open_found(struct folder *f, const struct file *file)
+{
+	AUTO_FD int dir = folder_open_dir(f, file->in_new ? "new" : "cur");
+
+	return dir < 0 ? dir : io_open_beneath(dir, file->name, O_RDONLY);
+}
+
+/* With the lock: one that is renamed between the two is not gone. */
 static int open_file(struct folder *f, const char *base)
 {
-	char name[NAME_MAX + 1];
 	const struct file *file;
-	AUTO_FD int dir = -1;
-	bool in_new = false;
 	int ret = files_lock(f);
 
 	if (ret < 0)
 		return ret;
 	file = files_find(f, base);
-	if (file) {
-		in_new = file->in_new;
-		(void)snprintf(name, sizeof(name), "%s", file->name);
-	}
+	ret = file ? open_found(f, file) : -ENOENT;
 	files_unlock(f);
-	if (!file)
-		return -ENOENT;
-	dir = folder_open_dir(f, in_new ? "new" : "cur");
-	return dir < 0 ? dir : io_open_beneath(dir, name, O_RDONLY);
+	return ret;
 }
 
 struct compare {

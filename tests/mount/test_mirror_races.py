@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+"""Files change their names just when the mirror comes to put them into the
+MBX."""
+
+import os
+import sys
+import threading
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
+import harness      # noqa: E402
+import mbxfile      # noqa: E402
+
+FILES, ROUNDS, RENAMERS = 4, 40, 4
+
+
+class Races(harness.Case):
+    def start(self):
+        rig = self.rig()
+        rig.user('alice')
+        path = rig.put('alice', 'INBOX', mbxfile.mailbox(3))
+        rig.mount()
+        self.uid = rig.users['alice']
+        self.top = f'{rig.mnt}/alice'
+        os.listdir(f'{self.top}/cur')
+        return rig, path
+
+    def deliver(self, bases):
+        for base in bases:
+            tmp = f'{self.top}/tmp/{base}'
+            with open(tmp, 'xb') as f:
+                f.write(b'Subject: %s\n\n' % base.encode())
+            os.rename(tmp, f'{self.top}/new/{base}')
+
+    def number(self, first, bases):
+        """What Dovecot does, all at once."""
+        with open(f'{self.top}/dovecot-uidlist', 'a') as f:
+            f.write(''.join(f'{first + i} :{base}\n'
+                            for i, base in enumerate(bases)))
+
+    def rename(self, bases, end):
+        """Flags come and go until @end."""
+        at = {base: f'new/{base}' for base in bases}
+        n = 0
+        while not end.is_set():
+            n += 1
+            for base in bases:
+                to = f'cur/{base}:2,{("S", "", "F")[n % 3]}'
+                os.rename(f'{self.top}/{at[base]}', f'{self.top}/{to}')
+                at[base] = to
+
+    def in_mbx(self, path, uid):
+        with open(path, 'rb') as f:
+            data = f.read()
+        try:
+            return uid in [r['uid'] for r in mbxfile.records(data)]
+        except (ValueError, TypeError):     # it is being written
+            return False
+
+    def race(self, path, first, bases):
+        self.deliver(bases)
+        end = threading.Event()
+        crowd = [threading.Thread(target=self.rename, daemon=True,
+                                  args=(bases[i::RENAMERS], end))
+                 for i in range(RENAMERS)]
+        for t in crowd:
+            t.start()
+        self.number(first, bases)
+        last = first + len(bases) - 1
+        harness.wait_for('the last one in the MBX',
+                         lambda: self.in_mbx(path, last), 20)
+        end.set()
+        for t in crowd:
+            t.join(20)
+            self.assertFalse(t.is_alive())
+
+    def test_all_are_appended(self):
+        rig, path = self.start()
+        names = [[f'17{r:02}.{i:02}.agent' for i in range(FILES)]
+                 for r in range(ROUNDS)]
+        with open(f'{self.top}/dovecot-uidlist', encoding='utf-8') as f:
+            first = int(f.readline().split(' N')[1].split()[0])
+
+        def play():
+            for r, bases in enumerate(names):
+                self.race(path, first + r * FILES, bases)
+        harness.as_user(self.uid, play)
+        with open(path, 'rb') as f:
+            found = mbxfile.records(f.read())
+        # In the order of their UIDs, none left out.
+        self.assertEqual([(r['uid'], r['text']) for r in found[3:]],
+                         [(first + i, b'Subject: %s\r\n\r\n' % b.encode())
+                          for i, b in enumerate(sum(names, []))])
+        status = rig.folder_status('alice', 'INBOX')
+        self.assertEqual(status['delivered']['mirrored'], FILES * ROUNDS)
+        self.assertNotIn('uid_disagreements', status['legacy'])
+
+
+if __name__ == '__main__':
+    harness.main()
