@@ -15,6 +15,7 @@
 #include "compat/log.h"
 #include "compat/mbxmove.h"
 #include "compat/text.h"
+#include "fs/attr.h"
 #include "fs/folder_internal.h"
 #include "fs/lease.h"
 #include "fs/move.h"
@@ -219,6 +220,30 @@ static bool may_take(const struct node *to)
 		(to->kind == NODE_FOLDER && !view_folder(to));
 }
 
+static bool is_trash_name(const char *name)
+{
+	return name[0] == '.' && name[1] == '.' && name[2];
+}
+
+/* Dovecot moves what it deletes to "..DOVECOT-TRASHED", or into it. Whoever
+ * moves a folder elsewhere wants to keep its mail. */
+static bool is_trash(const struct node *to, const char *to_name)
+{
+	char link[64], path[PATH_MAX];
+	const char *name;
+	ssize_t n;
+
+	if (to->kind == NODE_MAIL)
+		return is_trash_name(to_name);
+	attr_fd_path(to->fd, link);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return false;
+	path[n] = '\0';
+	name = strrchr(path, '/');
+	return name && is_trash_name(name + 1);
+}
+
 /* ---- what the view asks for -----------------------------------------------
  */
 
@@ -245,6 +270,8 @@ int folders_rename(struct fs *fs, struct node *from, const char *name,
 		ret = rename_folder(u, f, to_name);
 	else if (is_there(to->fd, to_name))
 		ret = -EEXIST;
+	else if (!is_trash(to, to_name))
+		ret = -EXDEV;
 	else
 		ret = delete_folder(u, f, move_dir, &t);
 	(void)pthread_mutex_unlock(&u->refresh_lock);

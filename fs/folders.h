@@ -26,11 +26,12 @@ bool folders_is_legacy(const struct node *parent, const char *name);
 
 /**
  * folders_rename - the directory of a legacy folder is renamed
- * To another name of a folder in the same tree: a rename. To anything else
+ * To another name of a folder in the same tree: a rename. To Dovecot's trash
  * ("..DOVECOT-TRASHED", or a name in that directory): the folder is deleted,
  * its directory is a plain one from then on.
- * Return: 0; -EEXIST; -EBUSY; -EACCES for INBOX, or another user's tree;
- * -errno, and everything is as it was.
+ * Return: 0; -EEXIST; -EXDEV for any other name: mv copies then; -EBUSY;
+ * -EACCES for INBOX, or another user's tree; -errno, and everything is as it
+ * was.
  */
 MUST_CHECK int folders_rename(struct fs *fs, struct node *from,
 			      const char *name, struct node *to,

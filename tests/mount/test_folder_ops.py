@@ -307,6 +307,20 @@ class Delete(OpsCase):
         self.purge()
         self.assertEqual(self.folders(), set())
 
+    def test_moved_elsewhere_it_is_copied(self):
+        """Only Dovecot's trash means that it is to be deleted."""
+        self.r.mount()
+        os.mkdir(os.path.join(self.view, 'old'))
+        for to in ('saved', 'old/saved', '.'):
+            self.assert_errno((errno.EXDEV, errno.EBUSY, errno.EEXIST),
+                              self.delete, 'flags', to)
+        self.assertEqual(self.trash(), [])
+        names = os.listdir(os.path.join(self.at('flags'), 'cur'))
+        harness.run(['mv', self.at('flags'),
+                     os.path.join(self.view, 'saved')])
+        self.assertEqual(sorted(os.listdir(
+            os.path.join(self.view, 'saved', 'cur'))), sorted(names))
+
     def test_a_name_that_needs_escaping(self):
         self.dirs('a')
         self.put('a/b c', 2, OTHER)
