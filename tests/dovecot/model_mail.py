@@ -81,11 +81,22 @@ class Mail:
         self.origin = origin    # append deliver copy uw lmtp agentmove
         self.raw = origin != 'append'
         self.owner = None
-        # Fresh: Dovecot may not know it, or not how it is. Nameless: no name either. Settled: it was
-        # there at a checkpoint, so it is in the MBX, too.
+        # Fresh: Dovecot may not know it, or not how it is. Nameless: no name
+        # either. Settled: it was there at a checkpoint, so it is in the MBX,
+        # too. Sizes: the fields of its name; Dovecot copied it to another.
         self.fresh = origin in ('deliver', 'uw', 'lmtp', 'agentmove')
         self.nameless = origin in ('uw', 'lmtp')
         self.settled = False
+        self.sizes = 'S' if origin == 'uw' else 'SW'
+        self.copied = False
+
+    def may_be_short(self, want, w):
+        """Dovecot's own fault (2.3.19, on ext4, too): if a copy cannot keep
+        its name, which has S= but no W=, and Dovecot has not yet counted the
+        lines of the mail, it writes S into W=, and from then on sends the bare
+        LFs as they are."""
+        return (self.copied and self.sizes == 'S' and w == len(want)
+                and want != crlf(want))
 
 
 class Model:
@@ -126,11 +137,6 @@ class Model:
         x, kind = self.mail.get(m), op['op']
         if not x or x.box != op['box'] or x.owner != op['a']:
             return False
-        # Of a message with bare LFs whose name has no W=, Dovecot 2.3.19 often
-        # gives the copy the W= of one without: on an ext4 (--plain) as well.
-        if kind in ('copy', 'move') and x.raw \
-                and x.body[1] in ('mixed', 'lf', 'nul'):
-            return False
         if kind in UW:
             return x.settled and (self.mirror or x.origin == 'uw')
         return not (x.nameless if kind.startswith('agent') else x.fresh)
@@ -152,8 +158,11 @@ class Model:
                          (op['m'], op['kind']), op['date'])
 
     def _deliver(self, op):
-        return self._new(op, 'deliver', op['box'], op['flags'],
-                         (op['m'], op['kind']), op['date'])
+        if not self._new(op, 'deliver', op['box'], op['flags'],
+                         (op['m'], op['kind']), op['date']):
+            return False
+        self.mail[op['m']].sizes = op['sizes']
+        return True
 
     def _uwput(self, op):
         return self._new(op, 'uw', op['box'], op['flags'],
@@ -197,7 +206,8 @@ class Model:
         for m, n in zip(op['ms'], op['ns']):
             x = self.mail[m]
             y = Mail(n, op['to'], x.body, x.flags, x.date, origin)
-            y.raw, y.owner = x.raw, x.owner
+            y.raw, y.owner, y.sizes = x.raw, x.owner, x.sizes
+            y.copied = x.copied or origin == 'copy'
             self.mail[n] = y
             if op['op'] != 'copy':
                 del self.mail[m]
