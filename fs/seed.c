@@ -332,6 +332,8 @@ static int write_keywords(const struct user *u, int dirfd,
 	return ret;
 }
 
+/* Dovecot has no lock of its own for these: it chooses a letter, renames with
+ * it and writes its name down under the list's lock, all in one. */
 static int merge_keywords(const struct user *u, int dirfd,
 			  const struct keywords *k, uint32_t taken,
 			  struct keywords *out)
@@ -340,13 +342,13 @@ static int merge_keywords(const struct user *u, int dirfd,
 
 	if (ret < 0 || !letters_add(out, k, taken))
 		return ret;
-	ret = dotlock_take(u, dirfd, "dovecot-keywords.lock", 0);
+	ret = dotlock_take(u, dirfd, "dovecot-uidlist.lock", 0);
 	if (ret < 0)
 		return ret;
 	ret = load_keywords(dirfd, out);
 	if (ret == 0 && letters_add(out, k, taken))
 		ret = write_keywords(u, dirfd, out);
-	dotlock_drop(dirfd, "dovecot-keywords.lock");
+	dotlock_drop(dirfd, "dovecot-uidlist.lock");
 	return ret;
 }
 

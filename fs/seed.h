@@ -43,7 +43,7 @@ MUST_CHECK int seed_read_keywords(const struct folder *f, struct keywords *out);
  * @taken: letters without a name that messages have
  * @out: what is in the file then
  *
- * Return: 0; -EBUSY when Dovecot holds the file's lock; -errno.
+ * Return: 0; -EBUSY when Dovecot holds the uidlist's lock; -errno.
  */
 MUST_CHECK int seed_keywords(struct folder *f, const struct keywords *k,
 			     uint32_t taken, struct keywords *out);

@@ -89,32 +89,61 @@ class Follow(harness.Case):
         self.assertEqual(self.uidlist()[max(
             self.names(), key=lambda n: int(n.split('.')[0]))], 4)
 
-    def test_a_keyword_waits_for_its_name(self):
-        """While Dovecot holds dovecot-keywords the letter does not show."""
-        self.start(mbxfile.mailbox(2))
-        self.names()
-        lock = f'{self.top}/dovecot-keywords.lock'
-        with open(lock, 'x') as f:
-            f.write(f'{os.getpid()}:{os.uname().nodename}')
-        with mbxfile.locked(self.path) as f:
-            data = f.read()
-            at = mbxfile.offsets(data)[0]
-            end = data.index(b'\r\n', at)
-            f.seek(25)
-            f.write(b'Label\r\n' + b'\r\n' * 29)
-            f.seek(end - 21)
-            f.write(b'00000001')
-        self.assertFalse([n for n in os.listdir(f'{self.top}/cur')
-                          if n.endswith('a')])
-        os.unlink(lock)
-        harness.wait_for('the letter', lambda: [
-            n for n in os.listdir(f'{self.top}/cur') if n.endswith('a')], 5)
-        with open(f'{self.top}/dovecot-keywords') as f:
-            self.assertEqual(f.read(), '0 Label\n')
-
     def hold(self, path):
         with open(path, 'x') as f:
             f.write(f'{os.getpid()}:{os.uname().nodename}')
+
+    def uw_names(self, name):
+        """UW gives the first message the keyword of slot 0."""
+        with mbxfile.locked(self.path) as f:
+            data = f.read()
+            end = data.index(b'\r\n', mbxfile.offsets(data)[0])
+            f.seek(25)
+            f.write(name + b'\r\n' + b'\r\n' * 29)
+            f.seek(end - 21)
+            f.write(b'00000001')
+
+    def letters(self):
+        """UID: what the names say."""
+        return {self.uidlist()[n.partition(':')[0]]: n.partition(':2,')[2]
+                for sub in ('cur', 'new')
+                for n in os.listdir(f'{self.top}/{sub}')}
+
+    def test_a_keyword_waits_for_its_name(self):
+        """While Dovecot holds its list the letter does not show."""
+        self.start(mbxfile.mailbox(2))
+        self.names()
+        lock = f'{self.top}/dovecot-uidlist.lock'
+        self.hold(lock)
+        self.uw_names(b'Label')
+        self.assertEqual(self.letters(), {1: '', 2: ''})
+        os.unlink(lock)
+        harness.wait_for('the letter',
+                         lambda: self.letters() == {1: 'a', 2: ''}, 5)
+        with open(f'{self.top}/dovecot-keywords') as f:
+            self.assertEqual(f.read(), '0 Label\n')
+
+    def test_a_letter_that_dovecot_is_about_to_name(self):
+        """It renames with a letter and writes its name down afterwards, all
+        with the list's lock; meanwhile UW names a slot."""
+        self.start(mbxfile.mailbox(2))
+        self.names()
+        lock = f'{self.top}/dovecot-uidlist.lock'
+        self.hold(lock)
+        self.uw_names(b'Label')
+        self.assertEqual(self.letters(), {1: '', 2: ''})
+        base = {uid: name for name, uid in self.uidlist().items()}[2]
+        os.rename(f'{self.top}/cur/{base}:2,', f'{self.top}/cur/{base}:2,a')
+        self.assertEqual(self.letters(), {1: '', 2: 'a'})
+        with open(f'{self.top}/dovecot-keywords.lock', 'x') as f:
+            f.write('0 Theirs\n')
+        os.rename(f'{self.top}/dovecot-keywords.lock',
+                  f'{self.top}/dovecot-keywords')
+        os.unlink(lock)
+        harness.wait_for('both letters',
+                         lambda: self.letters() == {1: 'b', 2: 'a'}, 5)
+        with open(f'{self.top}/dovecot-keywords') as f:
+            self.assertEqual(f.read(), '0 Theirs\n1 Label\n')
 
     def test_a_list_that_was_just_replaced(self):
         """Dovecot renames its new list over the old one; ours, a moment
