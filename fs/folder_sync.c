@@ -264,12 +264,13 @@ static int sync_regime(struct folder *f, struct index_folder *row)
 
 int folder_set_letters(struct folder *f, const struct letters *l)
 {
-	int ret = 0;
+	bool changed = f->letters_known && !letters_equal(l, &f->id.letters);
+	int ret = changed ? folder_bump(f, "cur") : 0;
 
-	if (f->letters_known && !letters_equal(l, &f->id.letters))
-		ret = folder_bump(f, "cur");
 	if (ret < 0)
 		return ret;
+	/* Names of files are yet to follow. */
+	f->named_changed |= changed;
 	(void)pthread_rwlock_wrlock(&f->lock);
 	f->id.letters = *l;
 	f->letters_known = true;

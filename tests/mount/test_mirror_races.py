@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Files change their names just when the mirror comes to put them into the
-MBX."""
+MBX, and copies while Dovecot has its list."""
 
 import os
 import sys
@@ -94,6 +94,35 @@ class Races(harness.Case):
         status = rig.folder_status('alice', 'INBOX')
         self.assertEqual(status['delivered']['mirrored'], FILES * ROUNDS)
         self.assertNotIn('uid_disagreements', status['legacy'])
+
+    def uw_names_and_sets(self, path, at):
+        """UW names slot 0, and gives record @at that keyword."""
+        with mbxfile.locked(path) as f:
+            data = f.read()
+            end = data.index(b'\r\n', mbxfile.offsets(data)[at])
+            f.seek(25)
+            f.write(b'Label\r\n' + b'\r\n' * 29)
+            f.seek(end - 21)
+            f.write(b'00000001')
+
+    def test_a_keyword_while_dovecot_has_its_list(self):
+        rig, path = self.start()
+        harness.as_user(self.uid, self.deliver, ['17.agent'])
+        with open(f'{self.top}/dovecot-uidlist', encoding='utf-8') as f:
+            first = int(f.readline().split(' N')[1].split()[0])
+        harness.as_user(self.uid, self.number, first, ['17.agent'])
+        harness.wait_for('the copy', lambda: self.in_mbx(path, first), 10)
+        lock = f'{self.top}/dovecot-uidlist.lock'
+        with open(lock, 'x', encoding='utf-8') as f:
+            f.write(f'{os.getpid()}:{os.uname().nodename}')
+        self.uw_names_and_sets(path, 3)
+        self.assertFalse([n for n in os.listdir(f'{self.top}/cur')
+                          if n.endswith('a')])
+        os.unlink(lock)
+        harness.wait_for('the letter', lambda: '17.agent:2,a'
+                         in os.listdir(f'{self.top}/cur'), 5)
+        self.assertEqual(rig.folder_status('alice', 'INBOX')['delivered'][
+            'mirrored'], 1)
 
 
 if __name__ == '__main__':
