@@ -4,12 +4,12 @@
  *
  *	mbx_write FILE <COMMANDS
  *
- * Reads commands, one a line, and answers each with one line: "ok" and
- *results, or "no" and the error's name. Messages are looked up by UID in a
- *fresh scan.
+ * Reads commands, one a line, and answers each with one line: "ok" and results,
+ * or "no" and the error's name. Messages are looked up by UID in a fresh scan,
+ * and in another when UW has moved them since.
  *
- *	list			"ok UID:UIDONDISK:FLAGS:KEYWORD%KEYWORD:SIZE
- *..." flag UID CHANGE...	+\Seen -\Draft +Label ...; keywords are made
+ *	list			"ok UID:UIDONDISK:FLAGS:KEYWORD%KEYWORD:SIZE .."
+ *	flag UID CHANGE...	+\Seen -\Draft +Label ...; keywords are made
  *	keyword NAME		"ok SLOT"
  *	expunge UID
  *	append PATH UID CHANGE...	0: no UID wanted; "ok UID"
@@ -30,6 +30,8 @@
 
 #include "compat/io.h"
 #include "compat/mbx.h"
+
+enum { TRIES = 5 };
 
 struct found {
 	uint32_t uid; /* to be looked for; 0: print all */
@@ -135,13 +137,22 @@ static int next_changes(struct flag_change *c)
 
 static int do_flag(void)
 {
+	uint32_t uid = next_number();
 	struct flag_change c;
 	struct msg m;
-	int ret = look_up(next_number(), &m);
+	int ret = look_up(uid, &m);
 
 	if (ret == 0)
 		ret = next_changes(&c);
-	return ret < 0 ? ret : box->ops->flag(box, &m, NULL, &c, &m);
+	if (ret < 0)
+		return ret;
+	ret = box->ops->flag(box, &m, NULL, &c, &m);
+	for (int i = 1; i < TRIES && ret == -ESTALE; i++) {
+		ret = look_up(uid, &m);
+		if (ret == 0)
+			ret = box->ops->flag(box, &m, NULL, &c, &m);
+	}
+	return ret;
 }
 
 static int do_keyword(void)
@@ -155,10 +166,16 @@ static int do_keyword(void)
 
 static int do_expunge(void)
 {
+	uint32_t uid = next_number();
 	struct msg m;
-	int ret = look_up(next_number(), &m);
+	int ret = -ESTALE;
 
-	return ret < 0 ? ret : box->ops->expunge(box, &m, NULL);
+	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
+		ret = look_up(uid, &m);
+		if (ret == 0)
+			ret = box->ops->expunge(box, &m, NULL);
+	}
+	return ret;
 }
 
 static int do_append(void)
