@@ -14,7 +14,8 @@
  * HOME/NAME open, as imapd does, and answers each line of its input with "ok"
  * or "no" and the number of messages: ping, set SEQUENCE FLAGS, clear SEQUENCE
  * FLAGS, expunge, append, show, die (without a close), quit. "show" adds what
- * the session believes, UID:FLAGS:KEYWORD%KEYWORD for each message.
+ * the session believes, UID:FLAGS:KEYWORD%KEYWORD for each message; "no" adds
+ * what c-client complained of.
  */
 #include <errno.h>
 #include <grp.h>
@@ -436,6 +437,7 @@ static int command(MAILSTREAM *s, const char *box, char *line)
 	char *flags = strtok(NULL, "\n");
 	unsigned long before = cc_errors;
 
+	*cc_reason = '\0';
 	if (!verb || !strcmp(verb, "quit"))
 		return 0;
 	if (!strcmp(verb, "die"))
@@ -453,7 +455,9 @@ static int command(MAILSTREAM *s, const char *box, char *line)
 	if (!mail_ping(s))
 		cc_errors++;
 	printf("%s %lu", cc_errors == before ? "ok" : "no", s->nmsgs);
-	if (!strcmp(verb, "show"))
+	if (cc_errors != before)
+		printf(" %s", *cc_reason ? cc_reason : "no more of it");
+	else if (!strcmp(verb, "show"))
 		show(s);
 	putchar('\n');
 	fflush(stdout);
