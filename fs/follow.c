@@ -17,7 +17,7 @@
 #include "fs/seed.h"
 #include "fs/user.h"
 
-enum { LIST_MAX = 1 << 30 };
+enum { LIST_MAX = 1 << 30, FEW = 16 };
 
 static const char list_name[] = "dovecot-uidlist";
 static const char lock_name[] = "dovecot-uidlist.lock";
@@ -61,6 +61,28 @@ static void note_disagreements(struct folder *f, uint64_t count)
 		 name, (uintmax_t)count);
 }
 
+static int count_one(const char *base, uint32_t dovecot, uint32_t mbx,
+		     const char *why, void *arg)
+{
+	(void)base;
+	(void)dovecot;
+	(void)mbx;
+	(void)why;
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+/* A few may be none: messages that the list has twice. */
+static uint64_t count_again(struct folder *f, uint64_t count)
+{
+	uint64_t few = 0;
+
+	if (count == 0 || count > FEW ||
+	    mirror_each_disagreement(f, count_one, &few) < 0)
+		return count;
+	return few;
+}
+
 /* Sets f->listed. A list that Dovecot cannot read either is left to it. */
 static int read_list(struct folder *f, int dir)
 {
@@ -79,7 +101,7 @@ static int read_list(struct folder *f, int dir)
 	if (h.uidvalidity != f->id.uidvalidity)
 		return -ESTALE;
 	f->uidlist_read = true;
-	note_disagreements(f, g.disagreements);
+	note_disagreements(f, count_again(f, g.disagreements));
 	return 0;
 }
 

@@ -162,6 +162,55 @@ static int append_pending(struct mirror *m, const char *base, uint32_t uid)
 	return 0;
 }
 
+static int by_base(const void *a, const void *b)
+{
+	const struct pending *const *x = a, *const *y = b;
+	int by_name = strcmp((*x)->base, (*y)->base);
+
+	return by_name ? by_name
+		       : ((*x)->uid > (*y)->uid) - ((*x)->uid < (*y)->uid);
+}
+
+static void leave_out(struct mirror *m, struct pending **all)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i + 1 < m->count; i++) {
+		if (strcmp(all[i]->base, all[i + 1]->base) != 0)
+			continue;
+		free(all[i]->base);
+		all[i]->uid = 0;
+		all[i]->base = all[i + 1]->base; /* to compare with the next */
+	}
+	for (size_t i = 0; i < m->count; i++)
+		if (m->pending[i].uid != 0)
+			m->pending[kept++] = m->pending[i];
+	m->count = kept;
+}
+
+/* A message that left and came back may be in the list twice: Dovecot goes by
+ * the last record. */
+static int drop_earlier(struct mirror *m)
+{
+	struct pending **all;
+	int ret;
+
+	if (m->folder->fs->opt->mirror_off)
+		return 0;
+	(void)pthread_mutex_lock(&m->lock);
+	all = reallocarray(NULL, m->count + 1, sizeof(struct pending *));
+	for (size_t i = 0; all && i < m->count; i++)
+		all[i] = &m->pending[i];
+	if (all && m->count > 1) {
+		qsort(all, m->count, sizeof(struct pending *), by_base);
+		leave_out(m, all);
+	}
+	(void)pthread_mutex_unlock(&m->lock);
+	ret = all ? 0 : -ENOMEM;
+	free(all);
+	return ret;
+}
+
 /* ---- reading ------------------------------------------------------------- */
 
 struct reading {
@@ -277,6 +326,8 @@ static int read_list(struct mirror *m, int fd, const struct stat *st,
 		ret = -ESTALE;
 	if (ret == 0)
 		ret = uidlist_parse(text, len, &h, take_record, &g);
+	if (ret == 0)
+		ret = drop_earlier(m);
 	if (ret < 0)
 		return ret;
 	note_disagreements(m->folder, g.disagreements, off == 0);
@@ -393,9 +444,29 @@ int mirror_claim(struct folder *f, struct journal *j)
 
 struct telling {
 	struct folder *f;
+	const char *text; /* the list */
+	size_t len;
 	mirror_disagreement_fn *fn;
 	void *arg;
 };
+
+static int is_later(const struct uidlist_record *r, void *arg)
+{
+	const struct uidlist_record *of = arg;
+
+	return r->uid > of->uid && r->name_len == of->name_len &&
+		memcmp(r->name, of->name, r->name_len) == 0;
+}
+
+/* A message that left and came back may be in the list twice, for a while:
+ * Dovecot goes by the last record. */
+static bool is_last(const struct telling *t, const struct uidlist_record *r)
+{
+	struct uidlist_record of = *r;
+	struct uidlist_header h;
+
+	return uidlist_parse(t->text, t->len, &h, is_later, &of) != 1;
+}
 
 static int tell_record(const struct uidlist_record *r, void *arg)
 {
@@ -404,7 +475,8 @@ static int tell_record(const struct uidlist_record *r, void *arg)
 	const char *why;
 	uint32_t mbx;
 
-	if (!mirror_disagrees(t->f, r, &mbx, &why) || !base_of(r, base))
+	if (!mirror_disagrees(t->f, r, &mbx, &why) || !base_of(r, base) ||
+	    !is_last(t, r))
 		return 0;
 	return t->fn(base, r->uid, mbx, why, t->arg);
 }
@@ -417,13 +489,15 @@ int mirror_each_disagreement(struct folder *f, mirror_disagreement_fn *fn,
 	AUTO_FREE char *text = NULL;
 	AUTO_FD int fd = -1;
 	struct stat st = { .st_size = 0 };
-	size_t len;
+	size_t len = 0;
 	int ret;
 
 	fd = open_list(f, &st);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
 	ret = read_from(fd, 0, (uint64_t)st.st_size, &text, &len);
+	t.text = text;
+	t.len = len;
 	if (ret == 0)
 		ret = uidlist_parse(text, len, &h, tell_record, &t);
 	/* What Dovecot cannot read either says nothing. */

@@ -124,6 +124,28 @@ class Races(harness.Case):
         self.assertEqual(rig.folder_status('alice', 'INBOX')['delivered'][
             'mirrored'], 1)
 
+    def test_what_the_list_has_twice(self):
+        """A message that left and came back: Dovecot goes by the last one."""
+        rig, path = self.start()
+        harness.as_user(self.uid, self.deliver, ['17.a', '17.b'])
+        with open(f'{self.top}/dovecot-uidlist', encoding='utf-8') as f:
+            first = int(f.readline().split(' N')[1].split()[0])
+        harness.as_user(self.uid, self.number, first,
+                        ['17.a', '17.b', '17.a'])
+        harness.wait_for('the copy', lambda: self.in_mbx(path, first + 2), 10)
+        with open(path, 'rb') as f:
+            found = mbxfile.records(f.read())[3:]
+        self.assertEqual([(r['uid'] - first, r['text']) for r in found],
+                         [(1, b'Subject: 17.b\r\n\r\n'),
+                          (2, b'Subject: 17.a\r\n\r\n')])
+        for _ in range(2):
+            os.listdir(f'{self.top}/cur')
+            status = rig.folder_status('alice', 'INBOX')
+            self.assertEqual(status['delivered']['mirrored'], 2)
+            self.assertFalse(status['legacy'].get('disagreements'))
+            rig.unmount()
+            rig.mount()
+
 
 if __name__ == '__main__':
     harness.main()
