@@ -177,6 +177,10 @@ static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	ops_param(&e, &p);
+	/* Moved to another folder it becomes another file, and the kernel would
+	 * go on with the one that it knows. */
+	if (e.message)
+		p.entry_timeout = 0;
 	/* An answer that does not arrive is a lookup that did not happen. */
 	if (fuse_reply_entry(req, &p) == -ENOENT)
 		node_forget(ops_fs(req)->nodes, p.ino, 1);

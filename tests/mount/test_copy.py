@@ -133,6 +133,17 @@ class Copies(harness.Case):
             self.assert_errno(errno.ENOENT, os.stat,
                               self.m('.flags', 'cur', name))
 
+    def test_what_was_moved_is_another_file_at_once(self):
+        name = self.names('.flags')[0]
+        old, new = self.m('.flags', 'cur', name), self.m('.recent', 'cur',
+                                                         name)
+        was = os.stat(old).st_ino
+        self.user(os.rename, old, new)
+        now = os.stat(new).st_ino
+        self.assertNotEqual(now, was)
+        self.assertEqual(now, os.stat(os.path.join(
+            self.r.store, 'alice', '.recent', 'cur', name)).st_ino)
+
     def test_move_there_and_back(self):
         name = self.mbx()
         want = self.facts(self.m('.flags', 'cur', name))
