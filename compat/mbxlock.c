@@ -44,6 +44,11 @@ void mbxlock_cancel(void)
 	atomic_store(&cancelled, true);
 }
 
+bool mbxlock_is_cancelled(void)
+{
+	return atomic_load(&cancelled);
+}
+
 static int64_t now_us(void)
 {
 	struct timespec ts;

@@ -40,6 +40,8 @@ bool mbxlock_wait_more(struct mbxlock_wait *w);
 /** mbxlock_cancel - the program ends: every wait, now and later, is over at
  * once. May be called by a signal handler. */
 void mbxlock_cancel(void);
+/** mbxlock_is_cancelled - then -EAGAIN says nothing about other processes */
+bool mbxlock_is_cancelled(void);
 
 /** mbxlock_share - LOCK_SH on @fd. Return: 0; -EAGAIN at the deadline; -errno.
  */

@@ -19,6 +19,7 @@
 
 #include "compat/io.h"
 #include "compat/log.h"
+#include "compat/mbxlock.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
 #include "fs/follow.h"
@@ -420,7 +421,7 @@ static void note_failure(struct folder *f, int err)
 {
 	char name[400];
 
-	if (f->last_error == err)
+	if (f->last_error == err || (err == -EAGAIN && mbxlock_is_cancelled()))
 		return;
 	f->last_error = err;
 	if (err == -EBUSY)
