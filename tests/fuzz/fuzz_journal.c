@@ -52,7 +52,8 @@ static void check_text(const char *text, size_t len)
 
 	assert(journaltab_init(&t) == 0);
 	if (journaltab_parse(&t, text, len, &used) == 0) {
-		assert(used <= len && text[used - 1] == '\n');
+		assert(used > 0 && used <= len);
+		assert(text[used - 1] == '\n');
 		assert(t.by_base.count == t.by_uid.count);
 		assert(journaltab_live(&t) <= t.lines);
 		check_same(&t);

@@ -349,6 +349,7 @@ static void child(const char *stop)
 	uint32_t i;
 	int rc = 0;
 
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): the child has one thread */
 	(void)setenv("IO_STOP_AT", stop, 1);
 	io_stop_init();
 	j = open_it();
