@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 
 #include "compat/base.h"
+#include "fs/growth.h"
 
 struct folder;
 struct user;
@@ -60,6 +61,7 @@ struct node {
 	struct user *_Atomic user; /* whose tree; NULL for NODE_USERS */
 	/* the legacy folder this is part of, or NULL */
 	struct folder *_Atomic folder;
+	struct growth growth;
 	/* What follows is the table's own. */
 	uint64_t lookups;
 	bool is_dir;

@@ -202,10 +202,17 @@ static void forget_multi(fuse_req_t req, size_t count,
 
 static void reply_attr(fuse_req_t req, fuse_ino_t ino)
 {
+	struct node *n =
+		view_is_message(ino) ? NULL : node_get(ops_fs(req)->nodes, ino);
 	struct fuse_entry_param p;
 	struct view_entry e;
-	int ret = view_stat(ops_fs(req), ino, &e);
+	int ret;
 
+	if (n && !n->is_dir)
+		growth_ask(&n->growth, fuse_req_ctx(req)->pid);
+	ret = view_stat(ops_fs(req), ino, &e);
+	if (n && !n->is_dir)
+		growth_asked(&n->growth);
 	log_trace(LOG_FUSE, "getattr %ju: %d", (uintmax_t)ino, ret);
 	if (ret < 0) {
 		ops_error(req, ret);

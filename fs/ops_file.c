@@ -210,25 +210,41 @@ static int enter_writer(fuse_req_t req, const struct fuse_file_info *fi,
 	return was->err;
 }
 
+/* The file, if the write will make it larger. */
+static struct node *grows(fuse_req_t req, fuse_ino_t ino, int fd, uint64_t end)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (uint64_t)st.st_size < end
+		? node_get(ops_fs(req)->nodes, ino)
+		: NULL;
+}
+
 void ops_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		   off_t off, struct fuse_file_info *fi)
 {
-	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	size_t len = fuse_buf_size(in);
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(len);
+	struct node *n = grows(req, ino, (int)fi->fh, (uint64_t)off + len);
 	struct identity was;
-	ssize_t n = enter_writer(req, fi, &was);
+	ssize_t ret;
 
-	(void)ino;
+	if (n)
+		growth_write(&n->growth);
+	ret = enter_writer(req, fi, &was);
 	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	out.buf[0].fd = (int)fi->fh;
 	out.buf[0].pos = off;
-	if (n == 0) {
-		n = fuse_buf_copy(&out, in, 0);
+	if (ret == 0) {
+		ret = fuse_buf_copy(&out, in, 0);
 		identity_leave(was);
 	}
-	if (n < 0)
-		ops_error(req, (int)n);
+	if (n)
+		growth_written(&n->growth, fuse_req_ctx(req)->pid);
+	if (ret < 0)
+		ops_error(req, (int)ret);
 	else
-		(void)fuse_reply_write(req, (size_t)n);
+		(void)fuse_reply_write(req, (size_t)ret);
 }
 
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
