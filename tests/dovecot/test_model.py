@@ -404,7 +404,10 @@ def by_hand(argv):
         if failure:
             print(f'operation {failure[0]}:\n{failure[1]}')
         return 1 if failure else 0
-    for seed in range(args.seed, args.seed + args.seeds):
+    first = args.seed
+    if first is None:
+        first = random.randrange(1000000)
+    for seed in range(first, first + args.seeds):
         conf = configuration(seed, args.actors,
                              args.native or args.plain, args.round)
         conf['plain'] = args.plain
