@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compat/digest.h"
 #include "compat/text.h"
 
 enum { HEADS_FIRST = 16, LETTERS = 26 };
@@ -16,17 +17,6 @@ static const char magic[] = "janusmail-journal 1";
 static uint64_t hash_uid(uint32_t uid)
 {
 	return uid * UINT64_C(0x9e3779b97f4a7c15) >> 32;
-}
-
-/* FNV-1a. Names that collide slow down only the mailbox they are in. */
-static uint64_t hash_base(const char *base)
-{
-	const uint8_t *p = (const uint8_t *)base;
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *p; p++)
-		h = (h ^ *p) * UINT64_C(0x100000001b3);
-	return h ^ h >> 32;
 }
 
 static int init_heads(struct journaltab_heads *h)
@@ -96,7 +86,7 @@ static struct journaltab_node **head_of_uid(const struct journaltab_heads *h,
 static struct journaltab_node **head_of_base(const struct journaltab_heads *h,
 					     const char *base)
 {
-	return &h->heads[hash_base(base) & (h->size - 1)];
+	return &h->heads[digest_quick(base, strlen(base)) & (h->size - 1)];
 }
 
 /* Without memory chains become longer, no more. */

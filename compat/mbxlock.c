@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "compat/clock.h"
 #include "compat/identity.h"
 #include "compat/log.h"
 #include "compat/text.h"
@@ -49,14 +50,6 @@ bool mbxlock_is_cancelled(void)
 	return atomic_load(&cancelled);
 }
 
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 static _Thread_local unsigned limit_ms = UINT_MAX;
 
 void mbxlock_limit(unsigned ms)
@@ -68,7 +61,8 @@ struct mbxlock_wait mbxlock_wait_start(unsigned ms)
 {
 	if (ms > limit_ms)
 		ms = limit_ms;
-	return (struct mbxlock_wait){ .until_us = now_us() + (int64_t)ms * 1000,
+	return (struct mbxlock_wait){ .until_us =
+					      clock_us() + (int64_t)ms * 1000,
 				      .pause_us = POLL_FIRST_US };
 }
 
@@ -77,7 +71,7 @@ bool mbxlock_wait_more(struct mbxlock_wait *w)
 {
 	struct timespec ts = { .tv_nsec = w->pause_us * 1000 };
 
-	if (atomic_load(&cancelled) || now_us() >= w->until_us)
+	if (atomic_load(&cancelled) || clock_us() >= w->until_us)
 		return false;
 	(void)nanosleep(&ts, NULL);
 	if (w->pause_us < POLL_MAX_US)

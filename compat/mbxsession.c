@@ -8,6 +8,7 @@
  * ones than before. That cannot be helped: the two places cannot change at
  * once.
  */
+#include "compat/clock.h"
 #include "compat/mbx_internal.h"
 
 #include <assert.h>
@@ -52,14 +53,6 @@ static int open_to_write(struct mbx_box *b)
 	return 0;
 }
 
-static int64_t monotonic_us(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 /*
  * Quirk: UW gives up, and a delivery fails or a session becomes read-only, if
  * the lock file is there when it looks, gone when it opens it, and there again
@@ -68,16 +61,15 @@ static int64_t monotonic_us(void)
  */
 void mbx_rest(const struct mbx_box *b)
 {
-	int64_t left = b->let_go + REST_US - monotonic_us();
-	struct timespec ts = { .tv_nsec = left * 1000 };
+	int64_t left = b->let_go + REST_US - clock_us();
 
-	if (left > 0 && left <= REST_US)
-		(void)nanosleep(&ts, NULL);
+	if (left <= REST_US)
+		clock_nap_us(left);
 }
 
 void mbx_let_go(struct mbx_box *b)
 {
-	b->let_go = monotonic_us();
+	b->let_go = clock_us();
 }
 
 int mbx_begin(struct box *box)

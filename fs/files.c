@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "compat/basename.h"
+#include "compat/digest.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/text.h"
@@ -56,20 +57,10 @@ static const char *sub_name(bool in_new)
 
 /* ---- the set ------------------------------------------------------------- */
 
-/* FNV-1a */
-static uint64_t hash_of(const char *base, size_t len)
-{
-	uint64_t hash = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (unsigned char)base[i]) * 0x100000001b3;
-	return hash;
-}
-
 static struct entry **set_find(const struct set *s, const char *name)
 {
 	size_t len = info_split(name, strlen(name));
-	uint64_t hash = hash_of(name, len);
+	uint64_t hash = digest_quick(name, len);
 	struct entry **at = &s->buckets[hash & (s->size - 1)];
 
 	while (*at &&
@@ -135,7 +126,7 @@ static struct entry *entry_new(const char *name, bool in_new)
 	e->file = (struct file){ .base = e->text,
 				 .name = e->text + base + 1,
 				 .in_new = in_new };
-	e->hash = hash_of(name, base);
+	e->hash = digest_quick(name, base);
 	e->next = NULL;
 	return e;
 }

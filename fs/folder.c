@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/io.h"
 #include "compat/mbxlock.h"
 #include "compat/text.h"
@@ -32,14 +33,6 @@ static struct {
 	pthread_mutex_t lock;
 	struct folder *buckets[NUMBER_BUCKETS];
 } numbers = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-int64_t folder_now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---- the table by number ------------------------------------------------- */
 
@@ -287,7 +280,7 @@ static void close_if_idle(struct folder *f, int64_t limit)
 
 void folder_close_idle(int64_t ms)
 {
-	int64_t limit = folder_now_ms() - ms;
+	int64_t limit = clock_ms() - ms;
 
 	for (size_t i = 0; i < NUMBER_BUCKETS; i++) {
 		(void)pthread_mutex_lock(&numbers.lock);
@@ -322,33 +315,15 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 	return fresh;
 }
 
-int folder_lock_within(pthread_mutex_t *m, int64_t ms)
-{
-	struct timespec until;
-
-	if (pthread_mutex_trylock(m) == 0)
-		return 0;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &until) == 0
-		? 0
-		: -EAGAIN;
-}
-
 int folder_lock_in_crowd(struct folder *f, unsigned patience, int64_t stuck)
 {
 	for (unsigned ms = 0; ms < patience; ms += CROWD_MS) {
 		int64_t since;
 
-		if (folder_lock_within(&f->sync_lock, CROWD_MS) == 0)
+		if (clock_lock(&f->sync_lock, CROWD_MS) == 0)
 			return 0;
 		since = atomic_load(&f->sync_since);
-		if (since && folder_now_ms() - since > stuck)
+		if (since && clock_ms() - since > stuck)
 			break;
 	}
 	return -EAGAIN;
@@ -361,7 +336,7 @@ void folder_patience_begin(struct folder *f)
 	if (atomic_fetch_add(&f->user->waiting, 1) >= FOLDER_CROWD &&
 	    ms > CROWD_LOCK_MS)
 		ms = CROWD_LOCK_MS;
-	if (folder_now_ms() < atomic_load(&f->locked_until))
+	if (clock_ms() < atomic_load(&f->locked_until))
 		ms = 0;
 	mbxlock_limit(ms);
 }
@@ -371,7 +346,7 @@ void folder_patience_end(struct folder *f, ssize_t result)
 	mbxlock_limit(UINT_MAX);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
 	if (result == -EAGAIN)
-		atomic_store(&f->locked_until, folder_now_ms() + BACKOFF_MS);
+		atomic_store(&f->locked_until, clock_ms() + BACKOFF_MS);
 }
 
 static int sync_in_turn(struct folder *f)
@@ -382,11 +357,11 @@ static int sync_in_turn(struct folder *f)
 	if (atomic_load(&f->user->waiting) >= FOLDER_CROWD)
 		ret = folder_lock_in_crowd(f, patience, STUCK_MS);
 	else
-		ret = folder_lock_within(&f->sync_lock, patience);
+		ret = clock_lock(&f->sync_lock, patience);
 	if (ret < 0)
 		return ret;
 	folder_patience_begin(f);
-	atomic_store(&f->sync_since, folder_now_ms());
+	atomic_store(&f->sync_since, clock_ms());
 	ret = folder_sync(f);
 	atomic_store(&f->sync_since, 0);
 	folder_patience_end(f, ret);
@@ -399,7 +374,7 @@ int folder_ready(struct folder *f)
 	enum folder_state state = FOLDER_WAITING;
 	int ret;
 
-	atomic_store(&f->used_ms, folder_now_ms());
+	atomic_store(&f->used_ms, clock_ms());
 	if (is_fresh(f, &state))
 		return state == FOLDER_UNREADABLE ? -EIO : 0;
 	(void)atomic_fetch_add(&f->user->waiting, 1);

@@ -67,7 +67,7 @@ struct folder_lease {
 };
 
 /* settle.c: what is due after changes; with its lock. Times of
- * folder_now_ms(), 0: not due. */
+ * clock_ms(), 0: not due. */
 struct folder_settle {
 	struct folder_box *box;
 	int64_t first_ms; /* the first change that is not durable */

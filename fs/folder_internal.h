@@ -28,8 +28,6 @@ MUST_CHECK int folder_bump_open(const struct folder *f, bool in_new, int fd);
  * open for the next one; folder_bump_done() closes them */
 MUST_CHECK int folder_bump_soon(struct folder *f, bool in_new);
 void folder_bump_done(struct folder *f);
-/** folder_lock_within - Return: 0; -EAGAIN when @ms were not enough */
-MUST_CHECK int folder_lock_within(pthread_mutex_t *m, int64_t ms);
 /* More threads than this do not wait for one user. */
 enum { FOLDER_CROWD = 8 };
 /** folder_lock_in_crowd - the sync_lock behind many others: as long as they get
@@ -63,6 +61,3 @@ uint32_t folder_letters(struct folder *f, uint32_t uid);
 /** folder_bury - remember a message that is expunged, see folder_buried() */
 void folder_bury(struct folder *f, const struct msg *m);
 void folder_mail_free(struct folder *f);
-
-/** folder_now_ms - a clock for waits and idle times */
-int64_t folder_now_ms(void);

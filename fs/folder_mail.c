@@ -2,6 +2,7 @@
  * The messages of a folder: names, octets, those that are gone, and what the
  * journal keeps about them.
  */
+#include "compat/clock.h"
 #include "fs/folder_internal.h"
 
 #include <errno.h>
@@ -109,7 +110,7 @@ static int carry_over(const struct journal_entry *e, void *arg)
 static void retire_journal(struct folder *f, struct journal *j)
 {
 	struct old_journal *o = j ? calloc(1, sizeof(*o)) : NULL;
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 
 	for (struct old_journal **at = &f->old_journals; *at;) {
 		struct old_journal *old = *at;
@@ -338,7 +339,7 @@ ssize_t folder_read(struct folder *f, uint32_t uid, void *buf, size_t len,
 	ssize_t n = -ESTALE;
 	int ret;
 
-	atomic_store(&f->used_ms, folder_now_ms());
+	atomic_store(&f->used_ms, clock_ms());
 	for (int i = 0; i < TRIES && n == -ESTALE; i++) {
 		ret = i > 0 ? folder_ready(f) : 0;
 		if (ret < 0)

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "compat/clock.h"
 #include "compat/foldername.h"
 #include "compat/io.h"
 #include "compat/log.h"
@@ -57,20 +58,13 @@ static bool is_there(int dirfd, const char *name)
 
 static int user_lock(struct user *u)
 {
-	struct timespec until;
-	unsigned ms = u->fs->opt->lock_ms;
-
 	bool crowd = atomic_fetch_add(&u->waiting, 1) >= FOLDER_CROWD;
-	int ret;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	/* The other threads are for other users. */
-	if (!crowd)
-		until.tv_sec += ms / 1000 + 1;
-	ret = pthread_mutex_clocklock(&u->refresh_lock, CLOCK_MONOTONIC,
-				      &until);
+	int64_t ms = crowd ? 0 : (int64_t)u->fs->opt->lock_ms + 1000;
+	int ret = clock_lock(&u->refresh_lock, ms);
+
 	(void)atomic_fetch_sub(&u->waiting, 1);
-	return ret == 0 ? 0 : -EAGAIN;
+	return ret;
 }
 
 /* With the user's refresh_lock: none of us changes @f, or holds UW's locks on

@@ -3,40 +3,27 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "compat/clock.h"
+
 enum {
 	PAUSE_US = 50,
 	SETTLE_US = 2000, /* until a writer has run again, mostly */
 	WAIT_MAX_US = 8000,
 };
 
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static void pause_a_little(void)
-{
-	const struct timespec ts = { .tv_nsec = PAUSE_US * 1000L };
-
-	(void)nanosleep(&ts, NULL);
-}
-
 void growth_write(struct growth *g)
 {
-	int64_t until = now_us() + WAIT_MAX_US;
+	int64_t until = clock_us() + WAIT_MAX_US;
 
-	while (atomic_load(&g->asking) > 0 && now_us() < until)
-		pause_a_little();
+	while (atomic_load(&g->asking) > 0 && clock_us() < until)
+		clock_nap_us(PAUSE_US);
 	(void)atomic_fetch_add(&g->writing, 1);
 }
 
 void growth_written(struct growth *g, pid_t writer)
 {
 	atomic_store(&g->writer, writer);
-	atomic_store(&g->grown_us, now_us());
+	atomic_store(&g->grown_us, clock_us());
 	(void)atomic_fetch_sub(&g->writing, 1);
 }
 
@@ -46,16 +33,16 @@ static bool is_settled(struct growth *g, pid_t asker)
 {
 	return atomic_load(&g->writing) == 0 &&
 		((asker != 0 && atomic_load(&g->writer) == asker) ||
-		 now_us() - atomic_load(&g->grown_us) >= SETTLE_US);
+		 clock_us() - atomic_load(&g->grown_us) >= SETTLE_US);
 }
 
 void growth_ask(struct growth *g, pid_t asker)
 {
-	int64_t until = now_us() + WAIT_MAX_US;
+	int64_t until = clock_us() + WAIT_MAX_US;
 
 	(void)atomic_fetch_add(&g->asking, 1);
-	while (!is_settled(g, asker) && now_us() < until)
-		pause_a_little();
+	while (!is_settled(g, asker) && clock_us() < until)
+		clock_nap_us(PAUSE_US);
 }
 
 void growth_asked(struct growth *g)

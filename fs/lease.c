@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/log.h"
 #include "compat/mbxlock.h"
 #include "fs/folder_internal.h"
@@ -43,21 +44,6 @@ static struct {
 	bool stop, running;
 } leases = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	     .wake = PTHREAD_COND_INITIALIZER };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static void nap(long us)
-{
-	const struct timespec ts = { .tv_nsec = us * 1000 };
-
-	(void)nanosleep(&ts, NULL);
-}
 
 /* ---- the end of a lease -------------------------------------------------- */
 
@@ -93,7 +79,7 @@ void lease_end(struct folder *f, bool stale)
 	f->lease.wrote = true;
 	if (stale || f->lease.stale)
 		finish(f, true);
-	atomic_store(&f->lease.used_us, now_us());
+	atomic_store(&f->lease.used_us, clock_us());
 	(void)pthread_mutex_unlock(&f->sync_lock);
 }
 
@@ -138,14 +124,14 @@ static int begin_once(struct folder *f, bool last)
 	if (ret < 0) {
 		folder_let_go(b);
 		if (ret == -ESTALE && !last)
-			nap(TICK_US);
+			clock_nap_us(TICK_US);
 		return ret;
 	}
 	f->lease.box = b;
 	f->lease.wrote = false;
 	f->lease.stale = false;
-	atomic_store(&f->lease.began_us, now_us());
-	atomic_store(&f->lease.used_us, now_us());
+	atomic_store(&f->lease.began_us, clock_us());
+	atomic_store(&f->lease.used_us, clock_us());
 	atomic_store(&f->lease.held, true);
 	return 0;
 }
@@ -189,14 +175,14 @@ static void enlist(struct folder *f)
 
 static int begin_within(struct folder *f, int64_t ms)
 {
-	int64_t left = ms - folder_now_ms();
+	int64_t left = ms - clock_ms();
 	int ret = 0;
 
-	if (f->lease.box && now_us() - f->lease.began_us >= MAX_US)
+	if (f->lease.box && clock_us() - f->lease.began_us >= MAX_US)
 		finish(f, false);
 	if (!f->lease.box) {
 		mbxlock_limit(left > 0 ? (unsigned)left : 0);
-		atomic_store(&f->sync_since, folder_now_ms());
+		atomic_store(&f->sync_since, clock_ms());
 		ret = begin(f);
 		atomic_store(&f->sync_since, 0);
 		mbxlock_limit(UINT_MAX);
@@ -216,23 +202,22 @@ static int begin_within(struct folder *f, int64_t ms)
 static int lock_to_write(struct folder *f, int ahead, unsigned patience)
 {
 	if (ahead < FOLDER_CROWD)
-		return folder_lock_within(&f->sync_lock,
-					  (int64_t)patience + MARGIN_MS);
+		return clock_lock(&f->sync_lock, (int64_t)patience + MARGIN_MS);
 	if (ahead < ALL_AT_ONCE)
 		return folder_lock_in_crowd(f, patience, STUCK_MS);
-	return folder_lock_within(&f->sync_lock, 0);
+	return clock_lock(&f->sync_lock, 0);
 }
 
 int lease_begin(struct folder *f)
 {
 	unsigned patience = f->fs->opt->lock_ms;
-	int64_t until = folder_now_ms() + (int64_t)patience;
+	int64_t until = clock_ms() + (int64_t)patience;
 	int ahead = atomic_fetch_add(&f->user->waiting, 1);
 	int ret = lock_to_write(f, ahead, patience);
 
-	atomic_store(&f->used_ms, folder_now_ms());
+	atomic_store(&f->used_ms, clock_ms());
 	if (ahead >= FOLDER_CROWD)
-		until = folder_now_ms() + CROWD_LOCK_MS;
+		until = clock_ms() + CROWD_LOCK_MS;
 	if (ret == 0)
 		ret = begin_within(f, until);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
@@ -306,7 +291,7 @@ int lease_confirm(struct folder *f)
 
 static bool is_over(const struct folder *f)
 {
-	int64_t now = now_us();
+	int64_t now = clock_us();
 
 	return now - atomic_load(&f->lease.used_us) >= IDLE_US ||
 		now - atomic_load(&f->lease.began_us) >= MAX_US;
@@ -355,7 +340,7 @@ static void *run(void *arg)
 
 	while (!stop) {
 		end_all_over(false);
-		nap(NAP_US);
+		clock_nap_us(NAP_US);
 		(void)pthread_mutex_lock(&leases.lock);
 		while (!leases.first && !leases.stop)
 			(void)pthread_cond_wait(&leases.wake, &leases.lock);

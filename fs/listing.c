@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "compat/basename.h"
+#include "compat/digest.h"
 #include "compat/io.h"
 #include "fs/files.h"
 #include "fs/folder.h"
@@ -213,18 +214,15 @@ struct user_names {
 /*
  * The number of a user's tree, which need not be there before he is first
  * looked up: then one of no real file and no message, and his alone as far as
- * 62 bits go. FNV-1a.
+ * 62 bits go.
  */
 static uint64_t user_ino(const struct fs *fs, const char *name)
 {
-	uint64_t hash = 0xcbf29ce484222325;
 	struct stat st;
 
 	if (fstatat(fs->store_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		return st.st_ino;
-	for (const char *p = name; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 0x100000001b3;
-	return (hash & ~(3ULL << 62)) | 1ULL << 62;
+	return (digest_quick(name, strlen(name)) & ~(3ULL << 62)) | 1ULL << 62;
 }
 
 static int add_user(const char *name, void *arg)

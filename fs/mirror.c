@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/log.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
@@ -98,7 +99,7 @@ static void enqueue(struct mirror *m, int64_t due_ms)
 void mirror_note(struct folder *f)
 {
 	struct mirror *m = mirror_of(f);
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 
 	if (!m)
 		return;
@@ -116,7 +117,7 @@ void mirror_note(struct folder *f)
 static struct mirror *take_due(int64_t *wait_ms)
 {
 	struct mirror **first = NULL, *m;
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 
 	for (struct mirror **at = &work.queue; *at; at = &(*at)->next)
 		if (!first || (*at)->due_ms < (*first)->due_ms)
@@ -140,13 +141,7 @@ static void wait_for_work(int64_t ms)
 		(void)pthread_cond_wait(&work.wake, &work.lock);
 		return;
 	}
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
+	until = clock_in_ms(ms);
 	(void)pthread_cond_clockwait(&work.wake, &work.lock, CLOCK_MONOTONIC,
 				     &until);
 }
@@ -222,7 +217,7 @@ static void free_pending(struct pending *p, size_t count)
 
 static int64_t oldest(const struct pending *p, size_t count)
 {
-	int64_t now = folder_now_ms(), lag = 0;
+	int64_t now = clock_ms(), lag = 0;
 
 	for (size_t i = 0; i < count; i++)
 		if (!p[i].why && now - p[i].since_ms > lag)
@@ -318,7 +313,7 @@ static int64_t backoff(struct mirror *m, int err)
 static int64_t next_look(struct mirror *m)
 {
 	struct mirror_status s;
-	int64_t since = folder_now_ms() - m->noted_ms;
+	int64_t since = clock_ms() - m->noted_ms;
 
 	if (mirror_status(m->folder, &s) < 0)
 		return POLL_SLOW_MS;
@@ -403,7 +398,7 @@ static void *run(void *arg)
 		    m->backoff_ms == 0)
 			wait_ms = NOTE_MS;
 		if (wait_ms >= 0)
-			enqueue(m, folder_now_ms() + wait_ms);
+			enqueue(m, clock_ms() + wait_ms);
 		(void)pthread_cond_broadcast(&work.idle);
 	}
 	(void)pthread_mutex_unlock(&work.lock);

@@ -13,6 +13,7 @@
  * flags are those that were appended. A lease is ended after a few dozen
  * milliseconds: UW waits.
  */
+#include "compat/clock.h"
 #include "fs/mirror_internal.h"
 
 #include <errno.h>
@@ -458,7 +459,7 @@ static int tell_dovecot(struct batch *b)
 static int work_leased(struct batch *b)
 {
 	bool clash = b->count > 0 && b->all[0].p.clash;
-	int64_t began = folder_now_ms();
+	int64_t began = clock_ms();
 	int ret = reserve(b);
 
 	if (ret == 0)
@@ -466,7 +467,7 @@ static int work_leased(struct batch *b)
 	if (ret == 0 && clash)
 		ret = number_anew(b);
 	for (size_t i = 0; ret == 0 && i < b->count && !b->stale; i++) {
-		if (i > 0 && folder_now_ms() - began > LEASE_MS)
+		if (i > 0 && clock_ms() - began > LEASE_MS)
 			break;
 		ret = append_one(b, &b->all[i]);
 	}

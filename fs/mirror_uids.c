@@ -3,6 +3,7 @@
  * is read, unless the file is another one. The list is read without its lock:
  * half a line is left for the next time.
  */
+#include "compat/clock.h"
 #include "fs/mirror_internal.h"
 
 #include <errno.h>
@@ -155,7 +156,7 @@ static int append_pending(struct mirror *m, const char *base, uint32_t uid)
 	p = &m->pending[m->count];
 	*p = (struct pending){ .base = strdup(base),
 			       .uid = uid,
-			       .since_ms = folder_now_ms() };
+			       .since_ms = clock_ms() };
 	if (!p->base)
 		return -ENOMEM;
 	m->count++;

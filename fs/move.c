@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/foldername.h"
 #include "compat/log.h"
 #include "compat/mbxmove.h"
@@ -61,19 +62,7 @@ static void retire(struct user *u, char *text)
 
 int move_lock(struct folder *f, unsigned ms)
 {
-	struct timespec until;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return pthread_mutex_clocklock(&f->sync_lock, CLOCK_MONOTONIC,
-				       &until) == 0
-		? 0
-		: -EAGAIN;
+	return clock_lock(&f->sync_lock, ms);
 }
 
 /* Four strings: the ledger's and the folder's own. */

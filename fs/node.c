@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "compat/clock.h"
+
 enum { ROOT_INO = 1, BUCKETS_FIRST = 1024 };
 
 struct nodes {
@@ -452,20 +454,6 @@ enum {
 	RELIEF_MS = 1000,
 };
 
-static struct timespec in_ms(unsigned ms)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	return ts;
-}
-
 /* @until: NULL for ever. Return: false when that time has come. */
 static bool wait_change(struct nodes *t, const struct timespec *until)
 {
@@ -496,7 +484,7 @@ static bool is_crowd(const struct nodes *t)
 
 bool nodes_await_crowd(struct nodes *t)
 {
-	struct timespec until = in_ms(PAUSE_MS);
+	struct timespec until = clock_in_ms(PAUSE_MS);
 	bool ending;
 
 	(void)pthread_mutex_lock(&t->lock);
@@ -546,7 +534,7 @@ bool nodes_victim(struct nodes *t, struct node_place *out)
 
 void nodes_settle(struct nodes *t, unsigned ms)
 {
-	struct timespec until = in_ms(ms);
+	struct timespec until = clock_in_ms(ms);
 
 	(void)pthread_mutex_lock(&t->lock);
 	while (!t->ending && t->fds > t->goal && wait_change(t, &until))
@@ -564,7 +552,7 @@ void nodes_end(struct nodes *t)
 
 bool nodes_relieve(struct nodes *t)
 {
-	struct timespec until = in_ms(RELIEF_MS);
+	struct timespec until = clock_in_ms(RELIEF_MS);
 	uint64_t drops;
 	bool ret;
 

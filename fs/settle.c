@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/log.h"
 #include "fs/change.h"
 #include "fs/folder_internal.h"
@@ -22,7 +23,7 @@ enum {
 	TOUCH_MAX_MS = 1500, /* at the end nobody waits longer for the second */
 };
 
-/* What is due for a folder, each at a time of folder_now_ms(); 0: not. */
+/* What is due for a folder, each at a time of clock_ms(); 0: not. */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -68,7 +69,7 @@ static void take_box(struct folder *f, struct folder_box *b)
 
 void settle_note(struct folder *f, struct folder_box *b)
 {
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 
 	take_box(f, b);
 	(void)pthread_mutex_lock(&queue.lock);
@@ -86,7 +87,7 @@ void settle_note(struct folder *f, struct folder_box *b)
 
 void settle_letters(struct folder *f)
 {
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 
 	(void)pthread_mutex_lock(&queue.lock);
 	f->settle.names_ms = now;
@@ -218,7 +219,7 @@ static void leave_out(struct folder_settle *s)
 static void do_one(struct folder *f, bool last)
 {
 	struct folder_box *b, *done = NULL;
-	int64_t now = folder_now_ms();
+	int64_t now = clock_ms();
 	struct timespec wall;
 	bool second_over;
 
@@ -302,9 +303,9 @@ void settle_stop(void)
 	(void)pthread_cond_signal(&queue.wake);
 	(void)pthread_mutex_unlock(&queue.lock);
 	(void)pthread_join(queue.thread, NULL);
-	until = folder_now_ms() + TOUCH_MAX_MS;
+	until = clock_ms() + TOUCH_MAX_MS;
 	do_all(true);
-	while (queue.first && folder_now_ms() < until) {
+	while (queue.first && clock_ms() < until) {
 		nap();
 		do_all(true);
 	}

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/log.h"
 #include "compat/mbx.h"
 #include "compat/text.h"
@@ -79,14 +80,6 @@ static size_t hash(const char *name)
 	for (; *name; name++)
 		h = h * 33 + (unsigned char)*name;
 	return h % USER_BUCKETS;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* ---- attaching ----------------------------------------------------------- */
@@ -196,13 +189,13 @@ static int show_folders(struct user *u)
 /* With the refresh_lock. */
 static int refresh(struct user *u, bool *missing_out)
 {
-	int64_t start = now_ms();
+	int64_t start = clock_ms();
 	int ret = discover_folders(u, missing_out);
 
 	if (ret == 0)
 		ret = show_folders(u);
-	u->refresh_took_ms = now_ms() - start;
-	atomic_store(&u->refreshed_ms, now_ms());
+	u->refresh_took_ms = clock_ms() - start;
+	atomic_store(&u->refreshed_ms, clock_ms());
 	return ret;
 }
 
@@ -440,7 +433,7 @@ static bool is_due(struct user *u, int64_t took_ms)
 
 	if (every < REFRESH_MS)
 		every = REFRESH_MS;
-	return now_ms() - atomic_load(&u->refreshed_ms) >= every;
+	return clock_ms() - atomic_load(&u->refreshed_ms) >= every;
 }
 
 int user_refresh(struct user *u)
