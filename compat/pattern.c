@@ -197,7 +197,8 @@ static int open_moved(const struct pattern *p, const char *path, int flags)
 	home = openat(p->base_fd, component, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (home < 0)
 		return -errno;
-	return io_open_beneath(home, path + len + 1, flags);
+	path += len;
+	return io_open_beneath(home, *path ? path + 1 : ".", flags);
 }
 
 int pattern_open(const struct pattern *p, const char *user, const char *sub,
@@ -230,6 +231,25 @@ int pattern_open_home(const struct pattern *p, const char *user)
 		return fd;
 	fd = openat(p->base_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+int pattern_open_parent(const struct pattern *p, const char *user, char *name)
+{
+	char path[PATH_MAX];
+	char *slash;
+	int rc = below(p, user, "", path, sizeof(path));
+
+	if (rc)
+		return rc;
+	slash = strrchr(path, '/');
+	rc = text_path(name, NAME_MAX + 1, "%s", slash ? slash + 1 : path);
+	if (rc || !*name)
+		return rc ? rc : -ENOENT;
+	*(slash ? slash : path) = '\0';
+	rc = io_open_beneath(p->base_fd, path, O_PATH);
+	if (rc == -ELOOP && is_admins(p))
+		rc = open_moved(p, path, O_PATH);
+	return rc;
 }
 
 bool pattern_is_public(const struct pattern *p)

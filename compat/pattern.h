@@ -55,6 +55,16 @@ MUST_CHECK int pattern_open(const struct pattern *p, const char *user,
  */
 MUST_CHECK int pattern_open_home(const struct pattern *p, const char *user);
 
+/**
+ * pattern_open_parent - the directory that the place of @user lies in, opened
+ * with O_PATH
+ * @name: NAME_MAX + 1 octets: the place in it
+ * Return: a descriptor; -ENOENT also when there is no such directory in the
+ * pattern (no %u, and the place is a directory); as pattern_open().
+ */
+MUST_CHECK int pattern_open_parent(const struct pattern *p, const char *user,
+				   char *name);
+
 /** pattern_is_public - whether everybody may make what %u names, so that its
  * owner proves nothing (a spool of mode 1777) */
 bool pattern_is_public(const struct pattern *p);

@@ -96,6 +96,8 @@ struct folder *folder_new(struct fs *fs, struct user *u,
 				      .uidvalidity = l->uidvalidity,
 				      .shown = UINT32_MAX } };
 	letters_clear(&f->id.letters);
+	f->watch.job.user = u;
+	f->watch.job.folder = f;
 	f->lease.dirs[0] = f->lease.dirs[1] = -1;
 	if (!f->dir || !f->legacy) {
 		free(f->dir);
@@ -213,10 +215,11 @@ int folder_bump_open(const struct folder *f, bool in_new, int fd)
 	return ret;
 }
 
-int folder_bump(const struct folder *f, const char *sub)
+int folder_bump(struct folder *f, const char *sub)
 {
 	AUTO_FD int fd = folder_open_dir(f, sub);
 
+	watch_moved(f);
 	return fd < 0 ? fd : folder_bump_open(f, sub[0] == 'n', fd);
 }
 
@@ -386,6 +389,29 @@ int folder_ready(struct folder *f)
 void folder_relist(struct folder *f)
 {
 	atomic_store(&f->relist, true);
+}
+
+int folder_look(struct folder *f, unsigned ms)
+{
+	enum folder_state state = FOLDER_WAITING;
+	int ret;
+
+	if (is_fresh(f, &state))
+		return state == FOLDER_UNREADABLE ? -EIO : 0;
+	ret = clock_lock(&f->sync_lock, ms);
+	if (ret < 0)
+		return ret;
+	mbxlock_limit(ms);
+	atomic_store(&f->sync_since, clock_ms());
+	f->glance = true;
+	ret = folder_sync(f);
+	f->glance = false;
+	if (ret == 0 && f->late)
+		ret = -EBUSY;
+	atomic_store(&f->sync_since, 0);
+	mbxlock_limit(UINT_MAX);
+	(void)pthread_mutex_unlock(&f->sync_lock);
+	return ret;
 }
 
 int folder_shown(struct folder *f)

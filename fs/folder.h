@@ -28,6 +28,7 @@
 #include "compat/letters.h"
 #include "compat/store.h"
 #include "fs/fs.h"
+#include "fs/watch.h"
 
 struct files;
 struct mirror;
@@ -107,6 +108,7 @@ struct folder {
 	bool other_file;     /* the MBX is another file than it was, since */
 	bool named_changed;  /* and is to be called again */
 	int last_error;
+	bool glance; /* folder_look(): a lock that is held is no failure yet */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;
@@ -140,6 +142,7 @@ struct folder {
 	_Atomic int64_t used_ms;
 	struct folder_lease lease;
 	struct folder_settle settle;
+	struct watch_folder watch;
 	struct mirror *_Atomic mirror; /* mirror.h; NULL: not asked for yet */
 	struct files *_Atomic files;   /* files.h; NULL: not asked for yet */
 	struct folder *next;	       /* in the table by number */
@@ -170,6 +173,14 @@ struct folder_id folder_id(struct folder *f);
  * nothing can; -EAGAIN when the MBX stays locked; -errno. Logged where new.
  */
 MUST_CHECK int folder_ready(struct folder *f);
+
+/**
+ * folder_look - folder_ready() for one who can come again, and keeps nobody
+ * waiting: @ms for each lock, and locks that are held are no failure
+ * Return: as folder_ready(); -EAGAIN when something was locked; -EBUSY when
+ * not everything can show yet, because Dovecot's files are in use.
+ */
+MUST_CHECK int folder_look(struct folder *f, unsigned ms);
 
 /**
  * folder_shown - may anything in the folder be shown? Not before it is seeded:

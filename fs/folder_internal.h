@@ -8,8 +8,8 @@
 /** folder_sync - with the sync_lock: make index and control files show the
  * MBX. Return: 0; -EIO when nothing can be served; -EAGAIN; -errno */
 MUST_CHECK int folder_sync(struct folder *f);
-/** folder_bump - move the mtime of "cur" or "new" on */
-MUST_CHECK int folder_bump(const struct folder *f, const char *sub);
+/** folder_bump - move the mtime of "cur" or "new" on, for what others did */
+MUST_CHECK int folder_bump(struct folder *f, const char *sub);
 /** folder_number_change - the folder is known by another number from now on */
 void folder_number_change(struct folder *f, uint32_t number,
 			  uint32_t uidvalidity);

@@ -143,7 +143,7 @@ static int open_box(struct folder *f)
 
 static int names_changed(const struct sync_result *r, void *arg)
 {
-	const struct folder *f = arg;
+	struct folder *f = arg;
 	int ret = 0;
 
 	/* Rows of another UIDVALIDITY are not for this folder number. */
@@ -421,7 +421,9 @@ static void note_failure(struct folder *f, int err)
 {
 	char name[400];
 
-	if (f->last_error == err || (err == -EAGAIN && mbxlock_is_cancelled()))
+	if (f->last_error == err ||
+	    (err == -EAGAIN && (f->glance || mbxlock_is_cancelled())) ||
+	    (err == -EBUSY && f->glance))
 		return;
 	f->last_error = err;
 	if (err == -EBUSY)
@@ -445,12 +447,22 @@ static int settle_files(struct folder *f)
 	if (f->settled && !f->named_changed && !f->other_file)
 		return 0;
 	ret = mirror_settle(f);
+	if (f->settled)
+		watch_moved(f);
 	f->named_changed = ret != 0;
 	if (ret == 0 || ret == -ESTALE || !f->settled)
 		return ret;
 	f->late = true;
 	note_failure(f, ret);
 	return 0;
+}
+
+/* Nobody has seen it before. */
+static void note_seeded(struct folder *f)
+{
+	if (!atomic_load(&f->seeded))
+		f->watch.told = atomic_load(&f->watch.moved);
+	atomic_store(&f->seeded, true);
 }
 
 static int sync_once(struct folder *f)
@@ -471,7 +483,7 @@ static int sync_once(struct folder *f)
 		if (ret == 0 && !hidden)
 			ret = settle_files(f);
 		if (ret == 0)
-			atomic_store(&f->seeded, true);
+			note_seeded(f);
 	}
 	if (header && row.messages > 0)
 		ret = folder_show_letters(f, &row.keywords);

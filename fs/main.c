@@ -33,6 +33,7 @@
 #include "fs/shed.h"
 #include "fs/storelock.h"
 #include "fs/user.h"
+#include "fs/watch.h"
 
 enum { EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_INTERNAL = 4, EXIT_MOUNT = 32 };
 
@@ -307,6 +308,8 @@ static int start_threads(struct fs *fs, struct fuse_session *se,
 	if (ret == 0)
 		ret = control_start(fs, &t->control);
 	if (ret == 0)
+		ret = watch_start(fs);
+	if (ret == 0)
 		ret = scanner_start(fs, &t->scanner);
 	(void)pthread_sigmask(SIG_SETMASK, &was, NULL);
 	return ret;
@@ -324,6 +327,7 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 		/* A signal is a clean end. */
 		ret = ret > 0 ? 0 : ret;
 	}
+	watch_stop(ops_answer, se);
 	shed_stop(t.shed, ops_answer);
 	scanner_stop(t.scanner);
 	control_stop(t.control);

@@ -38,6 +38,7 @@ enum node_kind {
 	NODE_TMP,
 	NODE_UIDLIST, /* control files of Dovecot that we write, too */
 	NODE_KEYWORDS,
+	NODE_SUBSCRIPTIONS,
 	NODE_PLAIN, /* everything else */
 };
 

@@ -13,6 +13,7 @@
 #include "compat/log.h"
 #include "fs/attr.h"
 #include "fs/mail.h"
+#include "fs/wake.h"
 
 static_assert(sizeof(fuse_ino_t) == 8, "node numbers need 64 bits");
 
@@ -128,6 +129,12 @@ void ops_unpin(fuse_req_t req, struct node *n, int fd)
 		node_unpin(ops_fs(req)->nodes, n);
 }
 
+bool ops_is_wake(fuse_req_t req, const char *name)
+{
+	return strcmp(name, WAKE_NAME) == 0 &&
+		wake_is_ours(fuse_req_ctx(req)->pid);
+}
+
 void ops_forget_name(void *session, uint64_t parent, const char *name)
 {
 	(void)fuse_lowlevel_notify_inval_entry(session, parent, name,
@@ -168,6 +175,10 @@ static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!n)
 		return;
+	if (ops_is_wake(req, name)) {
+		ops_error(req, -ENOENT);
+		return;
+	}
 	ret = view_lookup(ops_fs(req), n, name, &e);
 	if (ops_again(req, ret))
 		ret = view_lookup(ops_fs(req), n, name, &e);
@@ -210,7 +221,9 @@ static void reply_attr(fuse_req_t req, fuse_ino_t ino)
 
 	if (n && !n->is_dir)
 		growth_ask(&n->growth, fuse_req_ctx(req)->pid);
-	ret = view_stat(ops_fs(req), ino, &e);
+	ret = wake_is_ours(fuse_req_ctx(req)->pid)
+		? view_stat_now(ops_fs(req), ino, &e)
+		: view_stat(ops_fs(req), ino, &e);
 	if (n && !n->is_dir)
 		growth_asked(&n->growth);
 	log_trace(LOG_FUSE, "getattr %ju: %d", (uintmax_t)ino, ret);

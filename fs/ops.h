@@ -52,6 +52,10 @@ void ops_unpin(fuse_req_t req, struct node *n, int fd);
  * matter to, for mail_control() once the request is answered; NULL */
 struct folder *ops_control_folder(const struct node *dir, const char *name);
 
+/** ops_is_wake - whether a request is one of ours, to wake who watches a
+ * directory (wake.h), and about the name for that */
+bool ops_is_wake(fuse_req_t req, const char *name);
+
 /** ops_forget_name - for shed_start(); @session: a struct fuse_session */
 void ops_forget_name(void *session, uint64_t parent, const char *name);
 /** ops_answer - for shed_stop() */

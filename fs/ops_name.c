@@ -14,6 +14,7 @@
 #include "fs/attr.h"
 #include "fs/folders.h"
 #include "fs/mail.h"
+#include "fs/wake.h"
 
 /* A directory in which @name may be changed; else NULL, and answered. */
 static struct node *changeable(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -88,13 +89,37 @@ void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		reply_found(req, n, name);
 }
 
+/* There never is such a file. The kernel has it until it asks for the removal,
+ * which follows at once. */
+static void reply_wake(fuse_req_t req)
+{
+	enum { KNOWN_S = 3600 };
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	const struct fuse_entry_param p = {
+		.ino = wake_ino(),
+		.attr = { .st_mode = S_IFREG | 0600,
+			  .st_nlink = 1,
+			  .st_uid = ctx->uid,
+			  .st_gid = ctx->gid },
+		.attr_timeout = KNOWN_S,
+		.entry_timeout = KNOWN_S,
+	};
+
+	(void)fuse_reply_entry(req, &p);
+}
+
 void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	       dev_t rdev)
 {
-	struct node *n = changeable(req, parent, name);
 	struct identity was;
+	struct node *n;
 	int ret;
 
+	if (ops_is_wake(req, name)) {
+		reply_wake(req);
+		return;
+	}
+	n = changeable(req, parent, name);
 	if (!n)
 		return;
 	if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode)) {
@@ -204,7 +229,10 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	remove_name(req, parent, name, 0);
+	if (ops_is_wake(req, name))
+		ops_error(req, 0);
+	else
+		remove_name(req, parent, name, 0);
 }
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)

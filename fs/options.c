@@ -16,54 +16,13 @@
 #include "compat/text.h"
 #include "fs/fuseopts.h"
 
-enum { LOCK_MS_DEFAULT = 10000, LOCK_S_MAX = 3600 };
-
-static const char help[] =
-	"usage: janusmaild [-f] [-d] [-o OPTION[,OPTION...]] [SOURCE] MOUNTPOINT\n"
-	"\n"
-	"Show UW IMAP mailboxes (MBX) and a native Maildir++ store as one tree.\n"
-	"\n"
-	"  -f            stay in the foreground, log to stderr\n"
-	"  -d            foreground, and trace every FUSE request\n"
-	"  -o OPTIONS    see below; what is not listed goes to FUSE\n"
-	"  -h, --help    this text        -V, --version  the version\n"
-	"\n"
-	"  store=DIR          the new store (SOURCE means the same)\n"
-	"  inbox=PATTERN      where a user's INBOX is; may be given several times,\n"
-	"                     the first that exists wins\n"
-	"  folders=PATTERN    the directory with the user's other mailboxes\n"
-	"  subscriptions=PATTERN  UW's list (default: .mailboxlist in the home)\n"
-	"  control=PATTERN    also write Dovecot's control files there\n"
-	"  index=DIR          local directory for the index, for root only\n"
-	"                     (default: below /var/lib/janusmail)\n"
-	"  dots=underscore|escape   a '.' in a folder name becomes '_' or \\2e\n"
-	"  owner=UID:GID      all trees belong to this user\n"
-	"  lockdir=DIR        where UW makes its lock files (default: /tmp)\n"
-	"  lockwait=SECONDS   how long to wait for UW's locks (default: 10)\n"
-	"  scan=background|touch    index all folders at once, or when used\n"
-	"  mirror=on|off      append what is delivered to the MBX, too (default)\n"
-	"  mbxmax=SIZE        no MBX grows beyond: 2147483647 if a UW has 32 bits\n"
-	"\n"
-	"In a PATTERN %u is the user. With one, MOUNTPOINT/USER is that user's\n"
-	"Maildir++ root; without any, MOUNTPOINT itself is one.\n"
-	"\n"
-	"examples:\n"
-	"  janusmaild -o inbox=/home/%u/INBOX,folders=/home/%u/mail,\\\n"
-	"store=/srv/mail-new,index=/var/lib/janusmail/mail /srv/mail\n"
-	"  janusmaild -o folders=$HOME/mail,store=$HOME/Maildir,\\\n"
-	"index=$HOME/.cache/janusmail $HOME/mnt\n"
-	"  fstab: /srv/mail-new /srv/mail fuse.janusmaild inbox=/home/%u/INBOX 0 0\n";
+enum { LOCK_MS_DEFAULT = 10000, POLL_MS_DEFAULT = 1000, SECONDS_MAX = 3600 };
 
 struct parser {
 	struct options *out;
 	char *err;
 	size_t err_size;
 };
-
-const char *options_help(void)
-{
-	return help;
-}
 
 static int fail(struct parser *p, int code, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
@@ -166,18 +125,27 @@ static int set_owner(struct parser *p, const char *value)
 	return 0;
 }
 
-static int set_lockwait(struct parser *p, const char *value)
+static int set_seconds(struct parser *p, const char *name, const char *value,
+		       uint64_t least, unsigned *ms_out)
 {
 	const char *end;
 	uint64_t s;
 
-	if (number(value, &end, LOCK_S_MAX, &s) < 0 || *end)
-		return fail(p, -EINVAL,
-			    "lockwait=%s: write whole seconds, "
-			    "0 to %d",
-			    value, LOCK_S_MAX);
-	p->out->lock_ms = (unsigned)s * 1000;
+	if (number(value, &end, SECONDS_MAX, &s) < 0 || *end || s < least)
+		return fail(p, -EINVAL, "%s=%s: write whole seconds, %ju to %d",
+			    name, value, (uintmax_t)least, SECONDS_MAX);
+	*ms_out = (unsigned)s * 1000;
 	return 0;
+}
+
+static int set_lockwait(struct parser *p, const char *value)
+{
+	return set_seconds(p, "lockwait", value, 0, &p->out->lock_ms);
+}
+
+static int set_poll(struct parser *p, const char *value)
+{
+	return set_seconds(p, "poll", value, 1, &p->out->poll_ms);
 }
 
 /* Return: which of the two words it is; -EINVAL. */
@@ -214,6 +182,33 @@ static int set_mirror(struct parser *p, const char *value)
 
 	p->out->mirror_off = n == 1;
 	return n < 0 ? n : 0;
+}
+
+static int set_watch(struct parser *p, const char *value)
+{
+	static const char *const words[] = { "inotify", "poll", "off" };
+
+	for (unsigned i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(value, words[i]) == 0) {
+			p->out->watch = (enum options_watch)i;
+			return 0;
+		}
+	}
+	return fail(p, -EINVAL, "watch=%s: write inotify, poll or off", value);
+}
+
+static int set_watches(struct parser *p, const char *value)
+{
+	const char *end;
+	uint64_t n;
+
+	if (number(value, &end, UINT32_MAX, &n) < 0 || *end || n == 0)
+		return fail(p, -EINVAL,
+			    "watches=%s: write a number, 1 or more; for none "
+			    "at all there is watch=poll",
+			    value);
+	p->out->watches_max = (uint32_t)n;
+	return 0;
 }
 
 /* Octets, or with a letter kibi-, mebi- or gibioctets. */
@@ -298,6 +293,9 @@ static const struct {
 	{ "scan", set_scan },
 	{ "mirror", set_mirror },
 	{ "mbxmax", set_mbxmax },
+	{ "watch", set_watch },
+	{ "watches", set_watches },
+	{ "poll", set_poll },
 };
 
 /* ---- -o lists ------------------------------------------------------------ */
@@ -562,6 +560,7 @@ int options_parse(int argc, char **argv, struct options *out, char *err,
 
 	clear(out);
 	out->lock_ms = LOCK_MS_DEFAULT;
+	out->poll_ms = POLL_MS_DEFAULT;
 	for (int i = 1; ret == 0 && i < argc; i++) {
 		if (strcmp(argv[i], "-o") != 0)
 			ret = strncmp(argv[i], "-o", 2) == 0

@@ -19,6 +19,8 @@ enum options_scan {
 	SCAN_TOUCH,	 /* a folder when it is first used */
 };
 
+enum options_watch { WATCH_INOTIFY, WATCH_POLL, WATCH_OFF };
+
 struct options {
 	struct pattern inbox[OPTIONS_INBOX_MAX];
 	unsigned inbox_count;
@@ -33,6 +35,9 @@ struct options {
 	enum options_scan scan;
 	bool mirror_off;
 	uint64_t mbx_max; /* octets of an MBX; 0: any number */
+	enum options_watch watch;
+	uint32_t watches_max; /* 0: half of what the system allows */
+	unsigned poll_ms;
 	bool has_owner;
 	uid_t owner_uid;
 	gid_t owner_gid;

@@ -55,7 +55,3 @@ int64_t seed_keywords_time(const struct folder *f);
 /** seed_open_control - the folder's directory below control=, made if need be;
  * @dir: as in the ledger, NULL for the directory of all folders */
 MUST_CHECK int seed_open_control(const struct user *u, const char *dir);
-
-/** seed_subscriptions - from UW's .mailboxlist, unless there is a
- * "subscriptions" file. The caller holds the user's lock. Return: 0; -errno */
-MUST_CHECK int seed_subscriptions(struct user *u);

@@ -334,6 +334,38 @@ static json_t *folders_json(const struct gather *g, struct user *u,
 	return list;
 }
 
+static json_t *watch_json(struct user *u)
+{
+	static const char *const how[] = { "off", "inotify", "poll" };
+	const struct watch_user *wu = &u->watch;
+	int64_t last = atomic_load(&wu->last_event);
+	const char *why = atomic_load(&wu->why);
+	json_t *j =
+		json_pack("{s:s, s:I, s:I}", "how", how[atomic_load(&wu->how)],
+			  "places", (json_int_t)atomic_load(&wu->watches),
+			  "events", (json_int_t)atomic_load(&wu->events));
+
+	if (why)
+		(void)json_object_set_new(j, "why", json_string(why));
+	if (last != 0)
+		(void)json_object_set_new(j, "last_event",
+					  json_integer((json_int_t)last));
+	return j;
+}
+
+static json_t *watches_json(struct fs *fs)
+{
+	static const char *const mode[] = { "inotify", "poll", "off" };
+	struct watch_totals t;
+
+	watch_totals(fs, &t);
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "mode",
+			 mode[fs->opt->watch], "watches", (json_int_t)t.watches,
+			 "watches_max", (json_int_t)t.watches_max, "poll_ms",
+			 (json_int_t)fs->opt->poll_ms, "users_polled",
+			 (json_int_t)t.polled, "wakes", (json_int_t)t.wakes);
+}
+
 static json_t *user_json(const struct gather *g, struct user *u)
 {
 	AUTO_FREE struct folder **folders = NULL;
@@ -347,11 +379,12 @@ static json_t *user_json(const struct gather *g, struct user *u)
 		memcpy(folders, u->folders, count * sizeof(struct folder *));
 	skipped = not_served_json(u);
 	(void)pthread_mutex_unlock(&u->lock);
-	return json_pack("{s:o, s:b, s:I, s:I, s:o, s:o}", "name",
+	return json_pack("{s:o, s:b, s:I, s:I, s:o, s:o, s:o}", "name",
 			 name_json(u->name), "attached", 1, "uid",
-			 (json_int_t)u->uid, "gid", (json_int_t)u->gid,
-			 "folders", folders_json(g, u, folders, count),
-			 "not_served", skipped);
+			 (json_int_t)u->uid, "gid", (json_int_t)u->gid, "watch",
+			 watch_json(u), "folders",
+			 folders_json(g, u, folders, count), "not_served",
+			 skipped);
 }
 
 static int add_user(const char *name, void *arg)
@@ -385,11 +418,12 @@ json_t *status_json(struct fs *fs, const atomic_bool *stop)
 		json_decref(g.users);
 		return NULL;
 	}
-	j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "schema", SCHEMA,
+	j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", SCHEMA,
 		      "version", JANUSMAIL_VERSION, "mountpoint",
 		      name_json(fs->opt->mountpoint), "store",
 		      name_json(fs->opt->store), "index",
-		      name_json(fs->opt->index), "users", g.users);
+		      name_json(fs->opt->index), "watch", watches_json(fs),
+		      "users", g.users);
 	if (ret < 0)
 		(void)json_object_set_new(j, "error",
 					  json_string(strerrordesc_np(-ret)));

@@ -13,13 +13,15 @@
 #include "fs/move.h"
 #include "fs/place.h"
 #include "fs/remove.h"
-#include "fs/seed.h"
+#include "fs/subscribe.h"
 #include "fs/tree.h"
 
 enum {
 	USER_BUCKETS = 4096,
 	REFRESH_MS = 1000,
 	REFRESH_SHARE = 20,
+	REFRESH_SOON_MS = 100,
+	REFRESH_SOON_SHARE = 4,
 };
 
 struct users {
@@ -148,6 +150,19 @@ static int room_for_folders(struct user *u)
 	return more ? 0 : -ENOMEM;
 }
 
+/* Others look for folders meanwhile: their order is right at any time. */
+static void insert_folder(struct user *u, struct folder *f)
+{
+	size_t at;
+
+	(void)pthread_mutex_lock(&u->lock);
+	at = u->count++;
+	for (; at > 0 && strcmp(u->folders[at - 1]->dir, f->dir) > 0; at--)
+		u->folders[at] = u->folders[at - 1];
+	u->folders[at] = f;
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
 static int show_folder(struct user *u, size_t line)
 {
 	struct folder *f;
@@ -160,10 +175,18 @@ static int show_folder(struct user *u, size_t line)
 		return -ENOMEM;
 	f->line = line;
 	move_note_name(f);
-	(void)pthread_mutex_lock(&u->lock);
-	u->folders[u->count++] = f;
-	(void)pthread_mutex_unlock(&u->lock);
+	insert_folder(u, f);
 	return 0;
+}
+
+static bool is_attached(struct user *u)
+{
+	bool attached;
+
+	(void)pthread_mutex_lock(&u->lock);
+	attached = u->attached;
+	(void)pthread_mutex_unlock(&u->lock);
+	return attached;
 }
 
 /* The lines that have no folder yet. */
@@ -180,9 +203,8 @@ static int show_folders(struct user *u)
 	}
 	if (u->count == before)
 		return ret;
-	(void)pthread_mutex_lock(&u->lock);
-	user_sort(u);
-	(void)pthread_mutex_unlock(&u->lock);
+	if (is_attached(u))
+		watch_user(u);
 	return ret;
 }
 
@@ -194,6 +216,8 @@ static int refresh(struct user *u, bool *missing_out)
 
 	if (ret == 0)
 		ret = show_folders(u);
+	if (ret == 0)
+		atomic_store(&u->refresh_began_ms, start);
 	u->refresh_took_ms = clock_ms() - start;
 	atomic_store(&u->refreshed_ms, clock_ms());
 	return ret;
@@ -253,11 +277,17 @@ static int attach(struct user *u)
 		ret = find_folders(u);
 	(void)pthread_mutex_lock(&u->lock);
 	if (ret == 0)
-		ret = seed_subscriptions(u);
+		ret = subscribe_seed(u);
+	(void)pthread_mutex_unlock(&u->lock);
+	if (ret == 0 && subscribe_follow(u) < 0)
+		log_trace(LOG_VIEW, "subscriptions: later");
+	(void)pthread_mutex_lock(&u->lock);
 	u->attached = ret == 0;
 	(void)pthread_mutex_unlock(&u->lock);
 	if (ret == 0)
 		log_not_served(u);
+	if (ret == 0)
+		watch_user(u);
 	return ret;
 }
 
@@ -273,6 +303,7 @@ static struct user *user_new(struct fs *fs, const char *name)
 		free(u);
 		return NULL;
 	}
+	u->watch.job.user = u;
 	(void)pthread_mutex_init(&u->refresh_lock, NULL);
 	(void)pthread_mutex_init(&u->lock, NULL);
 	return u;
@@ -360,16 +391,6 @@ static int attach_owned(struct user *u)
 	return ret;
 }
 
-static bool is_attached(struct user *u)
-{
-	bool attached;
-
-	(void)pthread_mutex_lock(&u->lock);
-	attached = u->attached;
-	(void)pthread_mutex_unlock(&u->lock);
-	return attached;
-}
-
 int user_find(struct fs *fs, const char *name, struct user **out)
 {
 	struct user *u;
@@ -413,6 +434,35 @@ struct user *user_attached(struct fs *fs, const char *name)
 	return u && is_attached(u) ? u : NULL;
 }
 
+static size_t all_users(struct users *t, struct user ***out)
+{
+	size_t n = 0;
+
+	(void)pthread_mutex_lock(&t->lock);
+	for (size_t i = 0; i < USER_BUCKETS; i++)
+		for (struct user *u = t->buckets[i]; u; u = u->next)
+			n++;
+	*out = calloc(n + 1, sizeof(struct user *));
+	n = 0;
+	for (size_t i = 0; *out && i < USER_BUCKETS; i++)
+		for (struct user *u = t->buckets[i]; u; u = u->next)
+			(*out)[n++] = u;
+	(void)pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+int user_each_attached(struct fs *fs, user_fn *fn, void *arg)
+{
+	AUTO_FREE struct user **list = NULL;
+	size_t n = all_users(fs->users, &list);
+	int ret = list ? 0 : -ENOMEM;
+
+	for (size_t i = 0; ret == 0 && i < n; i++)
+		if (is_attached(list[i]))
+			ret = fn(list[i], arg);
+	return ret;
+}
+
 char *user_refusal(struct fs *fs, const char *name)
 {
 	struct user *u = table_find(fs, name);
@@ -426,101 +476,31 @@ char *user_refusal(struct fs *fs, const char *name)
 	return why;
 }
 
-/* Walking takes up to a twentieth of the time. */
-static bool is_due(struct user *u, int64_t took_ms)
+static bool is_due(struct user *u, int64_t every_ms)
 {
-	int64_t every = took_ms * REFRESH_SHARE;
-
-	if (every < REFRESH_MS)
-		every = REFRESH_MS;
-	return clock_ms() - atomic_load(&u->refreshed_ms) >= every;
+	return clock_ms() - atomic_load(&u->refreshed_ms) >= every_ms;
 }
 
-int user_refresh(struct user *u)
+/* Walking takes up to one part in @share of the time. */
+static int refresh_after(struct user *u, int64_t ms, int64_t share)
 {
 	bool missing;
 	int ret = 0;
 
-	if (!is_due(u, 0) || pthread_mutex_trylock(&u->refresh_lock) != 0)
+	if (!is_due(u, ms) || pthread_mutex_trylock(&u->refresh_lock) != 0)
 		return 0;
-	if (is_due(u, u->refresh_took_ms))
+	if (is_due(u, u->refresh_took_ms * share))
 		ret = refresh(u, &missing);
 	(void)pthread_mutex_unlock(&u->refresh_lock);
 	return ret;
 }
 
-static int by_key(const void *key, const void *element)
+int user_refresh(struct user *u)
 {
-	const struct folder *const *f = element;
-
-	return strcmp(key, (*f)->dir);
+	return refresh_after(u, REFRESH_MS, REFRESH_SHARE);
 }
 
-/* A folder that is gone, too. */
-static struct folder *find_folder(struct user *u, const char *dir)
+int user_refresh_soon(struct user *u)
 {
-	struct folder **found = NULL, *f;
-
-	(void)pthread_mutex_lock(&u->lock);
-	if (u->count > 0)
-		found = bsearch(dir, u->folders, u->count,
-				sizeof(struct folder *), by_key);
-	f = found ? *found : NULL;
-	(void)pthread_mutex_unlock(&u->lock);
-	return f;
-}
-
-struct folder *user_folder(struct user *u, const char *dir)
-{
-	struct folder *f = find_folder(u, dir);
-
-	return f && !atomic_load(&f->gone) ? f : NULL;
-}
-
-struct folder *user_gone_folder(struct user *u, const char *dir)
-{
-	struct folder *f = find_folder(u, dir);
-
-	return f && atomic_load(&f->gone) ? f : NULL;
-}
-
-bool user_hides(struct user *u, const char *dir)
-{
-	const struct folder *f = user_gone_folder(u, dir);
-
-	return f && !atomic_load(&f->plain);
-}
-
-void user_drop(struct user *u, struct folder *f)
-{
-	size_t i = 0;
-
-	atomic_store(&f->deleted, true);
-	atomic_store(&f->gone, true);
-	(void)pthread_mutex_lock(&u->lock);
-	while (i < u->count && u->folders[i] != f)
-		i++;
-	if (i < u->count) {
-		u->count--;
-		memmove(u->folders + i, u->folders + i + 1,
-			(u->count - i) * sizeof(struct folder *));
-	}
-	(void)pthread_mutex_unlock(&u->lock);
-}
-
-int user_save_folder(struct user *u, const struct folder *f, uint32_t number,
-		     uint32_t uidvalidity)
-{
-	struct ledger_folder *l;
-	int ret;
-
-	(void)pthread_mutex_lock(&u->lock);
-	l = &u->ledger.folders[f->line];
-	l->number = number;
-	l->uidvalidity = uidvalidity;
-	memcpy(l->guid, f->guid, sizeof(l->guid));
-	l->dirty = true;
-	ret = user_commit(u);
-	(void)pthread_mutex_unlock(&u->lock);
-	return ret;
+	return refresh_after(u, REFRESH_SOON_MS, REFRESH_SOON_SHARE);
 }

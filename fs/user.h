@@ -20,6 +20,7 @@
 #include "compat/ledger.h"
 #include "fs/folder.h"
 #include "fs/fs.h"
+#include "fs/watch.h"
 
 /* A file below the user's mail directory that is not shown, and why. */
 struct not_served {
@@ -34,6 +35,7 @@ struct user {
 	gid_t gid;
 	int fd;		    /* Maildir++ root in the new store */
 	atomic_int waiting; /* threads that wait for folders of this user */
+	struct watch_user watch;
 
 	/* Held by the one thread that attaches the user or looks for folders.
 	 * Taken before all others. What it guards it alone changes, and what
@@ -41,6 +43,7 @@ struct user {
 	pthread_mutex_t refresh_lock;
 	size_t shown; /* lines of the ledger that have a folder */
 	_Atomic int64_t refreshed_ms;
+	_Atomic int64_t refresh_began_ms; /* the last that succeeded */
 	int64_t refresh_took_ms;
 	char **retired; /* names that folders had before */
 	size_t retired_count;
@@ -84,11 +87,15 @@ struct user *user_attached(struct fs *fs, const char *name);
  */
 MUST_CHECK int user_refresh(struct user *u);
 
+/** user_refresh_soon - for a thread that serves no request and knows that
+ * something changed: a tenth of a second after the last time will do */
+MUST_CHECK int user_refresh_soon(struct user *u);
+
 /** user_folder - the legacy folder shown as directory @dir; NULL if none */
 struct folder *user_folder(struct user *u, const char *dir);
 
-/** user_hides - whether @dir is the directory of a folder whose file is gone,
- * so that it must not show */
+/** user_hides - whether @dir must not show: it is the directory of a folder
+ * whose file is gone, or of one that is about to be known by that name */
 bool user_hides(struct user *u, const char *dir);
 
 /** user_gone_folder - the folder of directory @dir if its file is gone; NULL */
@@ -113,6 +120,11 @@ void user_sort(struct user *u);
 
 /** user_store - the legacy store a place means; NULL if there is none */
 struct store *user_store(struct user *u, int place);
+
+typedef int user_fn(struct user *u, void *arg);
+/** user_each_attached - every user who was attached, in no order; no lock is
+ * held while @fn is called. A non-zero return ends it and is returned. */
+MUST_CHECK int user_each_attached(struct fs *fs, user_fn *fn, void *arg);
 
 /* A non-zero return ends the walk and is returned. */
 typedef int user_name_fn(const char *name, void *arg);

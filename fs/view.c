@@ -46,8 +46,9 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 	return !fs->multi && strcmp(name, FS_STATE_SINGLE) == 0;
 }
 
-/* The control files that follow what UW does (seed.h), and those that Dovecot
- * renames over them: the kernel keeps what it was told of the old name. */
+/* The control files that follow what UW does (seed.h, subscribe.h), and those
+ * that Dovecot renames over them: the kernel keeps what it was told of the old
+ * name. */
 static enum node_kind control_kind(const struct node *parent, const char *name)
 {
 	static const struct {
@@ -58,6 +59,10 @@ static enum node_kind control_kind(const struct node *parent, const char *name)
 		      { "dovecot-keywords", NODE_KEYWORDS },
 		      { "dovecot-keywords.lock", NODE_KEYWORDS } };
 
+	if (parent->kind == NODE_MAIL &&
+	    (strcmp(name, "subscriptions") == 0 ||
+	     strcmp(name, "subscriptions.lock") == 0))
+		return NODE_SUBSCRIPTIONS;
 	if ((parent->kind != NODE_MAIL && parent->kind != NODE_FOLDER) ||
 	    !view_folder(parent))
 		return NODE_PLAIN;
@@ -109,7 +114,8 @@ static void fill(struct view_entry *out, const struct stat *st,
 	*out = (struct view_entry){ .st = *st,
 				    .watched = mail_dir(n) != NULL,
 				    .fleeting = kind == NODE_UIDLIST ||
-					    kind == NODE_KEYWORDS };
+					    kind == NODE_KEYWORDS ||
+					    kind == NODE_SUBSCRIPTIONS };
 }
 
 /* Becomes a node with one lookup more; @fd is used up. */
@@ -132,6 +138,15 @@ static int enter(struct fs *fs, struct node *parent, const char *name, int fd,
 		return -EXDEV;
 	}
 	role = role_in(parent, name, &st);
+	if (role.kind == NODE_FOLDER && !role.folder) {
+		if (user_hides(parent->user, name)) {
+			base_auto_close(&fd);
+			return -ENOENT;
+		}
+		role.folder = user_folder(parent->user, name);
+	}
+	if (role.kind == NODE_NEW && role.folder)
+		atomic_store(&role.folder->watch.new_ino, st.st_ino);
 	ret = node_take(fs->nodes, fd, &st, &role, &n);
 	if (ret < 0)
 		return ret;
@@ -358,7 +373,19 @@ static int stat_message(struct fs *fs, uint64_t ino, struct view_entry *out)
 
 int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 {
-	struct folder *f;
+	struct folder *f = NULL;
+	struct node *n = view_is_message(ino) ? NULL : node_get(fs->nodes, ino);
+
+	/* Whatever is wrong is logged, and said again at opendir. */
+	if (n && n->kind != NODE_USERS)
+		f = mail_dir(n);
+	if (f && folder_ready(f) < 0)
+		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
+	return view_stat_now(fs, ino, out);
+}
+
+int view_stat_now(struct fs *fs, uint64_t ino, struct view_entry *out)
+{
 	struct node *n;
 	struct stat st;
 	int fd, ret;
@@ -372,10 +399,6 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 		*out = (struct view_entry){ .message = false };
 		return attr_users(&out->st, fs);
 	}
-	/* Whatever is wrong is logged, and said again at opendir. */
-	f = mail_dir(n);
-	if (f && folder_ready(f) < 0)
-		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
 	fd = node_pin(fs->nodes, n);
 	if (fd < 0)
 		return fd;

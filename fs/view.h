@@ -47,6 +47,10 @@ MUST_CHECK int view_enter(struct fs *fs, struct node *parent, const char *name,
  */
 MUST_CHECK int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out);
 
+/** view_stat_now - the same, with directories as they are */
+MUST_CHECK int view_stat_now(struct fs *fs, uint64_t ino,
+			     struct view_entry *out);
+
 /** view_message - the message of an MBX with that number, for a while also
  * one that was expunged: somebody may have it open
  * Return: 0; -ESTALE when there is none any more; -errno */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "compat/log.h"
@@ -213,6 +214,37 @@ static void print_folder(const json_t *folder)
 		print_damage(damage, legacy);
 }
 
+static void print_watch(const json_t *watch)
+{
+	if (!watch)
+		return;
+	print_text("  watched by ", watch, "how", "");
+	if (json_object_get(watch, "why"))
+		print_text(" (", watch, "why", ")");
+	if (number(watch, "places") > 0)
+		(void)printf(", places: %lld",
+			     (long long)number(watch, "places"));
+	if (number(watch, "events") > 0)
+		(void)printf(", events: %lld, the last %lld s ago",
+			     (long long)number(watch, "events"),
+			     (long long)time(NULL) -
+				     (long long)number(watch, "last_event"));
+	(void)printf("\n");
+}
+
+static void print_watches(const json_t *watch)
+{
+	print_text("watch      ", watch, "mode", "");
+	if (strcmp(text(watch, "mode"), "off") != 0)
+		(void)printf(", watches: %lld of %lld, users polled: %lld, "
+			     "folders woken: %lld times",
+			     (long long)number(watch, "watches"),
+			     (long long)number(watch, "watches_max"),
+			     (long long)number(watch, "users_polled"),
+			     (long long)number(watch, "wakes"));
+	(void)printf("\n");
+}
+
 static void print_user(const json_t *user)
 {
 	size_t i;
@@ -229,6 +261,7 @@ static void print_user(const json_t *user)
 	}
 	if (json_object_get(user, "error"))
 		print_text("  ", user, "error", "\n");
+	print_watch(json_object_get(user, "watch"));
 	json_array_foreach(json_object_get(user, "folders"), i, item)
 	{
 		print_folder(item);
@@ -248,6 +281,7 @@ static void print_all(const json_t *status)
 	print_text("mountpoint ", status, "mountpoint", "\n");
 	print_text("store      ", status, "store", "\n");
 	print_text("index      ", status, "index", "\n");
+	print_watches(json_object_get(status, "watch"));
 	json_array_foreach(json_object_get(status, "users"), i, user)
 	{
 		print_user(user);

@@ -75,7 +75,8 @@ TEST(options, takes_every_option)
 	     "subscriptions=/tmp/%u/.subs,control=/tmp/%u/ctl,store=/srv/new",
 	     "-o", "index=/var/i,dots=escape,owner=5000:5001", "-o",
 	     "lockdir=/run/lock,lockwait=7,scan=touch,readdirplus", "-o",
-	     "mirror=off,mbxmax=2g", "-f", "/srv/mail");
+	     "mirror=off,mbxmax=2g,watch=poll,watches=500,poll=3", "-f",
+	     "/srv/mail");
 	cr_assert_eq(opt.inbox_count, 1);
 	cr_expect_str_eq(opt.inbox[0].text, "/tmp/%u/INBOX");
 	cr_expect(opt.has_folders && opt.has_subscriptions && opt.has_control);
@@ -95,6 +96,9 @@ TEST(options, takes_every_option)
 	cr_expect(opt.readdirplus);
 	cr_expect(opt.mirror_off);
 	cr_expect_eq(opt.mbx_max, UINT64_C(1) << 31);
+	cr_expect_eq(opt.watch, WATCH_POLL);
+	cr_expect_eq(opt.watches_max, 500);
+	cr_expect_eq(opt.poll_ms, 3000);
 	cr_expect(opt.multi);
 	cr_expect(opt.foreground);
 	cr_expect_not(opt.debug);
@@ -167,11 +171,11 @@ TEST(options, help_and_version_need_nothing_else)
 TEST(options, the_help_names_every_option)
 {
 	static const char *const names[] = {
-		"store=",    "inbox=",	  "folders=", "subscriptions=",
-		"control=",  "index=",	  "dots=",    "owner=",
-		"lockdir=",  "lockwait=", "scan=",    "MOUNTPOINT",
-		"mirror=",   "mbxmax=",	  "-f",	      "-d",
-		"--version",
+		"store=",   "inbox=",	 "folders=", "subscriptions=",
+		"control=", "index=",	 "dots=",    "owner=",
+		"lockdir=", "lockwait=", "scan=",    "MOUNTPOINT",
+		"mirror=",  "mbxmax=",	 "watch=",   "watches=",
+		"poll=",    "-f",	 "-d",	     "--version",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -308,6 +312,11 @@ TEST(options, errors_say_what_to_write)
 	REFUSE_O("whole seconds, 0 to 3600", "lockwait=");
 	REFUSE_O("whole seconds, 0 to 3600", "lockwait=-1");
 	REFUSE_O("write on or off", "mirror=yes");
+	REFUSE_O("write inotify, poll or off", "watch=on");
+	REFUSE_O("write a number, 1 or more", "watches=0");
+	REFUSE_O("write a number, 1 or more", "watches=many");
+	REFUSE_O("whole seconds, 1 to 3600", "poll=0");
+	REFUSE_O("whole seconds, 1 to 3600", "poll=0.5");
 	REFUSE_O("write octets", "mbxmax=2t");
 	REFUSE_O("write octets", "mbxmax=");
 	REFUSE_O("write octets", "mbxmax=2gb");

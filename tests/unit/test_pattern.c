@@ -311,6 +311,65 @@ TEST(pattern, a_mailbox_named_by_u_has_no_home)
 	pattern_fini(&p);
 }
 
+static ino_t parent_of(const struct pattern *p, const char *user, char *name)
+{
+	AUTO_FD int fd = pattern_open_parent(p, user, name);
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	cr_assert_eq(fstat(fd, &st), 0);
+	return st.st_ino;
+}
+
+TEST(pattern, the_parent_is_where_the_place_lies)
+{
+	char name[NAME_MAX + 1];
+	struct pattern p;
+	struct stat st;
+
+	init(&p, "/base/%u/mail/x");
+	cr_assert_eq(stat("base/alice/mail", &st), 0);
+	cr_expect_eq(parent_of(&p, "alice", name), st.st_ino);
+	cr_expect_str_eq(name, "x");
+	cr_expect_eq(parent_of(&p, "carol", name), st.st_ino);
+	cr_expect_eq(pattern_open_parent(&p, "bob", name), -ENOENT);
+	cr_expect_eq(pattern_open_parent(&p, "../base", name), -EINVAL);
+	pattern_fini(&p);
+}
+
+TEST(pattern, the_parent_may_be_the_home_or_the_base)
+{
+	char name[NAME_MAX + 1];
+	char cwd[PATH_MAX / 2], text[PATH_MAX];
+	struct pattern p;
+	struct stat st;
+
+	init(&p, "/base/%u/new");
+	cr_assert_not_null(getcwd(cwd, sizeof(cwd)));
+	cr_assert_eq(stat("base/alice", &st), 0);
+	cr_expect_eq(parent_of(&p, "alice", name), st.st_ino);
+	cr_expect_str_eq(name, "new");
+	/* A home that the admin has moved. */
+	cr_expect_eq(parent_of(&p, "carol", name), st.st_ino);
+	pattern_fini(&p);
+	(void)snprintf(text, sizeof(text), "%s/base/%%u", cwd);
+	cr_assert_eq(pattern_init(&p, text), 0);
+	cr_assert_eq(stat("base", &st), 0);
+	cr_expect_eq(parent_of(&p, "alice", name), st.st_ino);
+	cr_expect_str_eq(name, "alice");
+	pattern_fini(&p);
+	(void)snprintf(text, sizeof(text), "%s/base/file", cwd);
+	cr_assert_eq(pattern_init(&p, text), 0);
+	cr_expect_eq(parent_of(&p, "", name), st.st_ino);
+	cr_expect_str_eq(name, "file");
+	pattern_fini(&p);
+	/* A directory is watched itself. */
+	cr_assert_eq(pattern_init(&p, fixture_dir()), 0);
+	cr_expect_eq(pattern_open_parent(&p, "", name), -ENOENT);
+	pattern_fini(&p);
+}
+
 TEST(pattern, public_is_where_everybody_may_make_a_file)
 {
 	static const struct {

@@ -1,0 +1,45 @@
+#include "fs/options.h"
+
+static const char help[] =
+	"usage: janusmaild [-f] [-d] [-o OPTION[,OPTION...]] [SOURCE] MOUNTPOINT\n"
+	"\n"
+	"Show UW IMAP mailboxes (MBX) and a native Maildir++ store as one tree.\n"
+	"\n"
+	"  -f            stay in the foreground, log to stderr\n"
+	"  -d            foreground, and trace every FUSE request\n"
+	"  -o OPTIONS    see below; what is not listed goes to FUSE\n"
+	"  -h, --help    this text        -V, --version  the version\n"
+	"\n"
+	"  store=DIR          the new store (SOURCE means the same)\n"
+	"  inbox=PATTERN      where a user's INBOX is; may be given several times,\n"
+	"                     the first that exists wins\n"
+	"  folders=PATTERN    the directory with the user's other mailboxes\n"
+	"  subscriptions=PATTERN  UW's list (default: .mailboxlist in the home)\n"
+	"  control=PATTERN    also write Dovecot's control files there\n"
+	"  index=DIR          local directory for the index, for root only\n"
+	"                     (default: below /var/lib/janusmail)\n"
+	"  dots=underscore|escape   a '.' in a folder name becomes '_' or \\2e\n"
+	"  owner=UID:GID      all trees belong to this user\n"
+	"  lockdir=DIR        where UW makes its lock files (default: /tmp)\n"
+	"  lockwait=SECONDS   how long to wait for UW's locks (default: 10)\n"
+	"  scan=background|touch    index all folders at once, or when used\n"
+	"  mirror=on|off      append what is delivered to the MBX, too (default)\n"
+	"  mbxmax=SIZE        no MBX grows beyond: 2147483647 if a UW has 32 bits\n"
+	"  watch=inotify|poll|off   how changes that UW makes are noticed\n"
+	"  watches=N          inotify watches, at most (default: half of the limit)\n"
+	"  poll=SECONDS       what cannot be watched is looked at (default: 1)\n"
+	"\n"
+	"In a PATTERN %u is the user. With one, MOUNTPOINT/USER is that user's\n"
+	"Maildir++ root; without any, MOUNTPOINT itself is one.\n"
+	"\n"
+	"examples:\n"
+	"  janusmaild -o inbox=/home/%u/INBOX,folders=/home/%u/mail,\\\n"
+	"store=/srv/mail-new,index=/var/lib/janusmail/mail /srv/mail\n"
+	"  janusmaild -o folders=$HOME/mail,store=$HOME/Maildir,\\\n"
+	"index=$HOME/.cache/janusmail $HOME/mnt\n"
+	"  fstab: /srv/mail-new /srv/mail fuse.janusmaild inbox=/home/%u/INBOX 0 0\n";
+
+const char *options_help(void)
+{
+	return help;
+}
