@@ -114,13 +114,15 @@ def locked(path):
         st = os.fstat(f.fileno())
         name = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
         while True:
+            # Others may open it as soon as it is there.
+            mask = os.umask(0)
             fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+            os.umask(mask)
             fcntl.flock(fd, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), os.stat(name)):
                     break
             os.close(fd)
-        os.chmod(name, 0o666)
         try:
             yield f
             f.flush()

@@ -1,0 +1,415 @@
+#!/usr/bin/python3
+"""What UW and delivery agents do behind the mount is noticed by itself, and
+told to who watches through the mount."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import threading
+import time
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
+import harness      # noqa: E402
+import mbxfile      # noqa: E402
+
+CREATE, DELETE = 0x100, 0x200
+MANY = 1000         # users
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Watcher:
+    """inotify on directories of the view, as Dovecot has it in IDLE."""
+
+    def __init__(self, *dirs):
+        self.fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        for d in dirs:
+            if libc.inotify_add_watch(self.fd, d.encode(),
+                                      CREATE | DELETE) < 0:
+                raise OSError(ctypes.get_errno(), d)
+
+    def events(self, seconds):
+        """The first that come, as (mask, name)."""
+        out = []
+        if not select.select([self.fd], [], [], seconds)[0]:
+            return out
+        data = os.read(self.fd, 65536)
+        while data:
+            _, mask, _, size = struct.unpack_from('iIII', data)
+            out.append((mask, data[16:16 + size].rstrip(b'\0').decode()))
+            data = data[16 + size:]
+        return out
+
+    def took(self, fn, seconds=5):
+        """How long after fn() an event came; None if none did."""
+        while self.events(0.3):
+            pass
+        began = time.monotonic()
+        fn()
+        return time.monotonic() - began if self.events(seconds) else None
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Watch(harness.Case):
+    def start(self, *users, **options):
+        self.r = self.rig()
+        for user in users or ('alice',):
+            self.r.user(user)
+            self.r.put(user, 'INBOX', mbxfile.mailbox(3))
+        self.r.mount(self.r.options(**options))
+        self.top = f'{self.r.mnt}/alice'
+
+    def watcher(self, *dirs):
+        w = Watcher(*dirs)
+        self.addCleanup(w.close)
+        return w
+
+    def append(self, user, name, uid, text=b'Subject: more\r\n\r\nmore\r\n'):
+        path = self.r.legacy_file(user, name)
+        with mbxfile.locked(path) as f:
+            f.seek(15)
+            f.write(b'%08x' % uid)
+            f.seek(0, os.SEEK_END)
+            f.write(mbxfile.record(text, uid, flags=0))
+
+    def watch_of(self, user):
+        for u in self.r.status()['users']:
+            if u['name'] == user:
+                return u.get('watch')
+        return None
+
+    def state(self, folder, user='alice'):
+        f = self.r.folder_status(user, folder)
+        return f and f['state']
+
+    def new_ns(self):
+        """The time of new/, asked of the store: the view is not touched."""
+        return os.stat(f'{self.r.store}/alice/new').st_mtime_ns
+
+    # What is noticed
+
+    def test_news_come_without_being_asked_for(self):
+        self.start()
+        w = self.watcher(f'{self.top}/new', f'{self.top}/cur')
+        before, names = self.new_ns(), os.listdir(f'{self.top}/cur')
+        took = w.took(lambda: self.append('alice', 'INBOX', 4))
+        self.assertIsNotNone(took)
+        self.assertLess(took, 0.5)
+        after = self.new_ns()
+        self.assertGreater(after, before)
+        self.assertEqual(len(os.listdir(f'{self.top}/cur')
+                             + os.listdir(f'{self.top}/new')), 4)
+        # Flags that UW changed, and an expunge.
+        path = self.r.legacy_file('alice', 'INBOX')
+        for bits in (mbxfile.SEEN | mbxfile.OLD, mbxfile.EXPUNGED):
+            def write(bits=bits):
+                with mbxfile.locked(path) as f:
+                    at = mbxfile.offsets(f.read())[0]
+                    f.seek(at)
+                    f.seek(at + f.readline().index(b'-', 30) - 4)
+                    f.write(b'%04x' % bits)
+            self.assertIsNotNone(w.took(write), bits)
+        left = os.listdir(f'{self.top}/cur')
+        self.assertEqual(len(left), len(names) - 1)
+        status = self.watch_of('alice')
+        self.assertEqual(status['how'], 'inotify')
+        self.assertGreaterEqual(status['events'], 3)
+        self.assertLess(time.time() - status['last_event'], 60)
+        said = self.r.tool('status', self.r.mnt).stdout
+        self.assertIn('watched by inotify, places: ', said)
+        self.assertRegex(said, r'folders woken: [1-9]')
+
+    def test_waking_leaves_nothing(self):
+        """The name that wakes is never there, and no time moves with it."""
+        self.start()
+        w = self.watcher(f'{self.top}/new')
+        self.assertIsNotNone(w.took(lambda: self.append('alice', 'INBOX', 4)))
+        while w.events(0.5):
+            pass
+        names = {d: os.listdir(f'{d}/new')
+                 for d in (self.top, f'{self.r.store}/alice')}
+        self.assertFalse([n for d in names.values() for n in d if n[0] == '.'])
+        before = self.new_ns()
+        for uid in range(5, 9):
+            self.append('alice', 'INBOX', uid)
+            time.sleep(0.3)
+        seen = [e for e in w.events(1) if e[1] == '.janusmail-wake']
+        self.assertIn((CREATE, '.janusmail-wake'), seen)
+        self.assertIn((DELETE, '.janusmail-wake'), seen)
+        self.assertGreater(self.new_ns(), before)
+        # For everybody else it is a name as any.
+        with open(f'{self.top}/new/.janusmail-wake', 'w') as f:
+            f.write('mine')
+        with open(f'{self.r.store}/alice/new/.janusmail-wake') as f:
+            self.assertEqual(f.read(), 'mine')
+        os.unlink(f'{self.top}/new/.janusmail-wake')
+
+    def test_changes_of_ours_wake_nobody(self):
+        """Who changes a flag through the mount is seen anyway."""
+        self.start()
+        cur = f'{self.top}/cur'
+        w = self.watcher(cur, f'{self.top}/new')
+        while w.events(0.3):
+            pass
+        woken = self.r.status()['watch']['wakes']
+        for name in os.listdir(cur):
+            os.rename(f'{cur}/{name}', f'{cur}/{name.split(":")[0]}:2,F')
+        harness.wait_for('the MBX', lambda: self.watch_of('alice')['events'])
+        time.sleep(0.5)
+        self.assertEqual(self.r.status()['watch']['wakes'], woken)
+        self.assertNotIn('.janusmail-wake', [e[1] for e in w.events(0.5)])
+
+    def test_folders_come_and_go(self):
+        self.start()
+        os.listdir(self.top)
+        mail = self.r.legacy_file('alice', 'mail')
+        box = mbxfile.mailbox(2)
+        self.r.put('alice', 'mail/first', box)
+        harness.wait_for('a new folder', lambda: self.state('first'), 5)
+        # In a directory that is made now, and in one below that.
+        for path in ('sub', 'sub/deep'):
+            os.mkdir(f'{mail}/{path}', 0o700)
+            os.chown(f'{mail}/{path}', *[self.r.users['alice']] * 2)
+            time.sleep(0.2)
+        self.r.put('alice', 'mail/sub/deep/second', box)
+        harness.wait_for('a deep one', lambda: self.state('sub.deep.second'),
+                         5)
+        os.rename(f'{mail}/first', f'{mail}/sub/third')
+        harness.wait_for('a renamed one', lambda: self.state('sub.third'), 5)
+        self.assertIsNone(self.state('first'))
+        os.rename(f'{mail}/sub', f'{mail}/other')
+        harness.wait_for('renamed with its directory',
+                         lambda: self.state('other.deep.second'), 5)
+        # What lies in it is still watched.
+        new = f'{self.top}/.other.third/new'
+        w = self.watcher(new)
+        os.listdir(new)
+        self.assertIsNotNone(w.took(
+            lambda: self.append('alice', 'mail/other/third', 3)))
+        os.unlink(f'{mail}/other/third')
+        harness.wait_for('a deleted one',
+                         lambda: self.state('other.third') == 'gone', 8)
+        self.r.put('alice', 'mail/other/third', box)
+        harness.wait_for('it is back',
+                         lambda: self.state('other.third') != 'gone', 8)
+
+    def test_a_first_inbox(self):
+        self.r = self.rig()
+        self.r.user('alice')
+        self.r.mount()
+        os.listdir(f'{self.r.mnt}/alice')
+        self.assertEqual(self.r.folder_status('alice', 'INBOX')['phase'],
+                         'native')
+        self.r.put('alice', 'INBOX', mbxfile.mailbox(1))
+        harness.wait_for('INBOX', lambda: self.r.folder_status(
+            'alice', 'INBOX')['phase'] == 'legacy', 5)
+
+    def test_a_new_user(self):
+        self.start()
+        self.assertEqual(os.listdir(self.r.mnt), ['alice'])
+        self.r.user('bob')
+        self.r.put('bob', 'INBOX', mbxfile.mailbox(2))
+        self.assertEqual(sorted(os.listdir(self.r.mnt)), ['alice', 'bob'])
+        new = f'{self.r.mnt}/bob/new'
+        os.listdir(new)
+        w = self.watcher(new)
+        self.assertIsNotNone(w.took(lambda: self.append('bob', 'INBOX', 3)))
+
+    # Subscriptions
+
+    def subscribed(self):
+        with contextlib.suppress(FileNotFoundError), \
+                open(f'{self.top}/subscriptions') as f:
+            return f.read().split('\n')[2:-1]
+        return None
+
+    def test_subscriptions(self):
+        self.r = self.rig()
+        self.r.user('alice')
+        listed = self.r.put('alice', '.mailboxlist', b'mail/one\nmail/two\n')
+        self.r.mount()
+        self.top = f'{self.r.mnt}/alice'
+        self.assertEqual(self.subscribed(), ['one', 'two'])
+
+        def unsubscribe(name):
+            """As Dovecot does it, through the mount."""
+            with open(f'{self.top}/subscriptions') as f:
+                text = f.read()
+            with open(f'{self.top}/subscriptions.lock', 'x') as f:
+                f.write(text.replace(f'{name}\n', ''))
+            os.rename(f'{self.top}/subscriptions.lock',
+                      f'{self.top}/subscriptions')
+        unsubscribe('one')
+        with open(listed, 'ab') as f:
+            f.write(b'mail/a/three\n')
+        harness.wait_for('a subscription by UW', lambda: self.subscribed()
+                         == ['two', 'a\tthree'], 5)
+        # UW takes one away: another file under the name.
+        with open(listed + '.new', 'wb') as f:
+            f.write(b'mail/one\nmail/a/three\n~/mail/four\n')
+        os.chown(listed + '.new', *[self.r.users['alice']] * 2)
+        os.rename(listed + '.new', listed)
+        harness.wait_for('a list that was replaced', lambda: self.subscribed()
+                         == ['two', 'a\tthree', 'four'], 5)
+        # Dovecot has the list locked: later.
+        lock = f'{self.top}/subscriptions.lock'
+        with open(lock, 'x') as f:
+            f.write(f'{os.getpid()}:{os.uname().nodename}')
+        with open(listed, 'ab') as f:
+            f.write(b'mail/five\n')
+        time.sleep(0.5)
+        self.assertEqual(len(self.subscribed()), 3)
+        os.unlink(lock)
+        harness.wait_for('its turn', lambda: 'five' in self.subscribed(), 10)
+        # And what was done while nothing was mounted.
+        self.r.unmount()
+        with open(listed, 'ab') as f:
+            f.write(b'mail/six\nmail/two\n')
+        self.r.mount()
+        self.assertEqual(self.subscribed(),
+                         ['two', 'a\tthree', 'four', 'five', 'six'])
+
+    def test_a_first_subscription(self):
+        self.start()
+        os.listdir(self.top)
+        self.assertIsNone(self.subscribed())
+        self.r.put('alice', '.mailboxlist', b'mail/one\n')
+        harness.wait_for('a list', lambda: self.subscribed() == ['one'], 5)
+
+    # Without inotify
+
+    def test_polling(self):
+        self.start('alice', 'bob', watch='poll', poll=1)
+        new = f'{self.top}/new'
+        os.listdir(new)
+        w = self.watcher(new)
+        took = w.took(lambda: self.append('alice', 'INBOX', 4))
+        self.assertIsNotNone(took)
+        self.assertLess(took, 3)
+        status = self.watch_of('alice')
+        self.assertEqual((status['how'], status['why'], status['places']),
+                         ('poll', 'watch=poll', 0))
+        self.assertIn('watched by poll (watch=poll)',
+                      self.r.tool('status', self.r.mnt).stdout)
+
+    def test_off(self):
+        self.start(watch='off')
+        new = f'{self.top}/new'
+        os.listdir(new)
+        w = self.watcher(new)
+        self.assertIsNone(w.took(lambda: self.append('alice', 'INBOX', 4), 2))
+        self.assertEqual(self.watch_of('alice')['how'], 'off')
+        self.assertEqual(len(os.listdir(new)), 1)   # a look shows it
+
+    def test_watches_run_out(self):
+        """Those who get none are polled, and that is said once."""
+        self.r = self.rig()
+        box = mbxfile.mailbox(1)
+        for n in range(MANY):
+            name = f'u{n:04}'
+            self.r.users[name] = harness.FIRST_UID + n
+            home = self.r.legacy_file(name)
+            os.mkdir(home, 0o700)
+            os.chown(home, *[self.r.users[name]] * 2)
+            self.r.put(name, 'INBOX', box)
+        self.r.expect_log('inotify watches that may be used are in use')
+        self.r.mount(self.r.options(watches=100, poll=1))
+        harness.wait_for('all users', lambda: all(
+            u['attached'] for u in self.r.status()['users']), 120)
+        harness.wait_for('all to be watched or polled', lambda: all(
+            u['watch']['how'] != 'off' for u in self.r.status()['users']))
+        status = self.r.status()
+        how = [u['watch']['how'] for u in status['users']]
+        self.assertEqual(status['watch']['watches'], 100)
+        self.assertEqual(how.count('inotify'), 100)
+        self.assertEqual(status['watch']['users_polled'], MANY - 100)
+        self.assertEqual(self.r.log().count('may be used are in use'), 1)
+        for want in ('inotify', 'poll'):
+            user = status['users'][how.index(want)]['name']
+            new = f'{self.r.mnt}/{user}/new'
+            os.listdir(new)
+            w = self.watcher(new)
+            took = w.took(lambda: self.append(user, 'INBOX', 2))
+            self.assertIsNotNone(took, want)
+            self.assertLess(took, 4, want)
+
+    # Nothing hangs
+
+    @contextlib.contextmanager
+    def busy(self):
+        """Mail comes in all the time, and somebody watches."""
+        stop = threading.Event()
+
+        def deliver():
+            while not stop.wait(0.01):
+                self.append('alice', 'INBOX', self.uid)
+                self.uid += 1
+        t = threading.Thread(target=deliver)
+        os.listdir(f'{self.top}/new')
+        w = Watcher(f'{self.top}/new', f'{self.top}/cur')
+        t.start()
+        try:
+            time.sleep(1)
+            self.assertTrue(w.events(2))
+            yield
+        finally:
+            stop.set()
+            t.join()
+            w.close()
+
+    def test_the_end_comes_at_once(self):
+        self.start()
+        self.uid = 4
+        with self.busy():
+            began = time.monotonic()
+            self.r.unmount()
+            self.assertLess(time.monotonic() - began, 5)
+        self.r.mount()
+        with self.busy():
+            proc, self.r.daemon = self.r.daemon, None
+            began = time.monotonic()
+            proc.send_signal(signal.SIGTERM)
+            self.assertEqual(proc.wait(10), 0)
+            self.assertLess(time.monotonic() - began, 5)
+
+    def test_a_stuck_mailbox_is_alone(self):
+        """Somebody keeps a parse lock: no other mailbox waits for that, and
+        when he lets go his is looked at."""
+        self.start('alice', 'bob')
+        tops = {u: f'{self.r.mnt}/{u}' for u in ('alice', 'bob')}
+        w = {}
+        for user, top in tops.items():
+            os.listdir(f'{top}/new')
+            w[user] = self.watcher(f'{top}/new')
+        st = os.stat(self.r.legacy_file('alice', 'INBOX'))
+        lock = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            os.chmod(lock, 0o666)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            path = self.r.legacy_file('alice', 'INBOX')
+            with open(path, 'ab') as f:
+                f.write(mbxfile.record(b'Subject: x\r\n\r\nx\r\n',
+                                       flags=0))
+            for uid in range(4, 9):
+                took = w['bob'].took(lambda: self.append('bob', 'INBOX', uid))
+                self.assertIsNotNone(took)
+                self.assertLess(took, 1)
+            while w['alice'].events(0):
+                pass
+        finally:
+            os.unlink(lock)
+            os.close(fd)
+        harness.wait_for('the news of alice', lambda: len(os.listdir(
+            f'{tops["alice"]}/new')) == 1, 10)
+
+
+if __name__ == '__main__':
+    harness.main()
