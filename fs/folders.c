@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "compat/clock.h"
@@ -71,7 +70,7 @@ static int user_lock(struct user *u)
  * its mailbox, until folder_unlock(). */
 static int folder_lock(struct folder *f)
 {
-	int ret = move_lock(f, f->fs->opt->lock_ms);
+	int ret = clock_lock(&f->sync_lock, f->fs->opt->lock_ms);
 
 	if (ret == 0)
 		lease_finish(f);

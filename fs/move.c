@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "compat/clock.h"
 #include "compat/foldername.h"
@@ -58,11 +57,6 @@ static void retire(struct user *u, char *text)
 {
 	if (text)
 		u->retired[u->retired_count++] = text;
-}
-
-int move_lock(struct folder *f, unsigned ms)
-{
-	return clock_lock(&f->sync_lock, ms);
 }
 
 /* Four strings: the ledger's and the folder's own. */
@@ -203,7 +197,7 @@ int move_folder(struct user *u, struct folder *f, const char *legacy,
 	if (ret == 0)
 		ret = room_to_retire(u, RETIRED);
 	if (ret == 0)
-		ret = move_lock(f, PATIENCE_MS);
+		ret = clock_lock(&f->sync_lock, PATIENCE_MS);
 	if (ret == 0) {
 		ret = move_locked(u, f, &n);
 		(void)pthread_mutex_unlock(&f->sync_lock);

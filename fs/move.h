@@ -35,10 +35,6 @@ struct mbxmove;
 MUST_CHECK int move_both(struct user *u, struct folder *f, struct mbxmove *box,
 			 const char *legacy, const char *dir);
 
-/** move_lock - the folder's sync_lock, waited for @ms at most
- * Return: 0; -EAGAIN */
-MUST_CHECK int move_lock(struct folder *f, unsigned ms);
-
 /** move_is_file - whether mailbox @legacy of the user is the file that the
  * ledger knows */
 bool move_is_file(const struct user *u, const char *legacy,
