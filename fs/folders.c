@@ -240,8 +240,8 @@ static bool is_trash(const struct node *to, const char *to_name)
 /* ---- what the view asks for -----------------------------------------------
  */
 
-int folders_rename(struct fs *fs, struct node *from, const char *name,
-		   struct node *to, const char *to_name)
+int folders_rename(struct node *from, const char *name, struct node *to,
+		   const char *to_name)
 {
 	struct target t = {
 		.from = from->fd, .to = to->fd, .name = name, .to_name = to_name
@@ -250,7 +250,6 @@ int folders_rename(struct fs *fs, struct node *from, const char *name,
 	struct folder *f;
 	int ret;
 
-	(void)fs;
 	if (to->user != u || !may_take(to))
 		return -EACCES;
 	ret = user_lock(u);
@@ -292,14 +291,13 @@ static int check_empty(int dirfd, const char *name)
 	return ret == 0 && de ? -ENOTEMPTY : ret;
 }
 
-int folders_rmdir(struct fs *fs, struct node *parent, const char *name)
+int folders_rmdir(struct node *parent, const char *name)
 {
 	struct target t = { .from = parent->fd, .name = name };
 	struct user *u = parent->user;
 	struct folder *f;
 	int ret = user_lock(u);
 
-	(void)fs;
 	if (ret < 0)
 		return ret;
 	f = folder_in(parent, name);
@@ -310,12 +308,11 @@ int folders_rmdir(struct fs *fs, struct node *parent, const char *name)
 	return ret;
 }
 
-int folders_make_room(struct fs *fs, struct node *parent, const char *name)
+int folders_make_room(struct node *parent, const char *name)
 {
 	struct user *u = parent->user;
 	int ret;
 
-	(void)fs;
 	if (!is_folder_name(parent, name) || !user_gone_folder(u, name))
 		return 0;
 	ret = user_lock(u);

@@ -33,17 +33,14 @@ bool folders_is_legacy(const struct node *parent, const char *name);
  * -EACCES for INBOX, or another user's tree; -errno, and everything is as it
  * was.
  */
-MUST_CHECK int folders_rename(struct fs *fs, struct node *from,
-			      const char *name, struct node *to,
-			      const char *to_name);
+MUST_CHECK int folders_rename(struct node *from, const char *name,
+			      struct node *to, const char *to_name);
 
 /** folders_rmdir - the directory of a legacy folder is removed: deleted, if
  * its directory is empty. Return: 0; -ENOTEMPTY; -EBUSY; -errno */
-MUST_CHECK int folders_rmdir(struct fs *fs, struct node *parent,
-			     const char *name);
+MUST_CHECK int folders_rmdir(struct node *parent, const char *name);
 
 /** folders_make_room - a folder is to be made with a name that one has whose
  * mailbox is gone: what is left of that goes into the trash.
  * Return: 0, also when there is none; -errno */
-MUST_CHECK int folders_make_room(struct fs *fs, struct node *parent,
-				 const char *name);
+MUST_CHECK int folders_make_room(struct node *parent, const char *name);

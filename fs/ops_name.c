@@ -54,7 +54,7 @@ static struct node *changeable_with_room(fuse_req_t req, fuse_ino_t ino,
 					 const char *name)
 {
 	struct node *n = ops_node(req, ino);
-	int ret = n ? folders_make_room(ops_fs(req), n, name) : 0;
+	int ret = n ? folders_make_room(n, name) : 0;
 
 	if (!n)
 		return NULL;
@@ -242,7 +242,7 @@ void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (!n)
 		return;
 	if (folders_is_legacy(n, name)) {
-		ops_error(req, folders_rmdir(ops_fs(req), n, name));
+		ops_error(req, folders_rmdir(n, name));
 		return;
 	}
 	remove_name(req, parent, name, AT_REMOVEDIR);
@@ -287,7 +287,7 @@ static bool renamed_folder(fuse_req_t req, struct node *from, const char *name,
 	to = ops_node(req, to_parent);
 	if (!to)
 		return true;
-	ret = folders_rename(ops_fs(req), from, name, to, to_name);
+	ret = folders_rename(from, name, to, to_name);
 	log_trace(LOG_FUSE, "rename %s to %s: %d", name, to_name, ret);
 	ops_error(req, ret);
 	return true;
