@@ -103,12 +103,9 @@ MUST_CHECK int ledger_commit(int dirfd, const char *name, struct ledger *l);
  * pointer is valid until the next ledger_add. NULL when out of memory. */
 struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
 				 const char *legacy);
-/** ledger_delete - the folder is deleted: its names are taken out, to be freed
- * by the caller. The line is dirty. */
-struct ledger_names {
-	char *dir, *legacy, *trash;
-};
-MUST_CHECK int ledger_delete(struct ledger_folder *f, struct ledger_names *out);
+/** ledger_delete - the folder is deleted: it loses its names. The line is
+ * dirty. Return: 0; -ENOMEM, and nothing is changed */
+MUST_CHECK int ledger_delete(struct ledger_folder *f);
 /** ledger_fini - frees what the ledger holds; it is empty afterwards */
 void ledger_fini(struct ledger *l);
 

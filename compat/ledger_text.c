@@ -51,7 +51,7 @@ static void fini_folder(struct ledger_folder *f)
 	free(f->trash);
 }
 
-int ledger_delete(struct ledger_folder *f, struct ledger_names *out)
+int ledger_delete(struct ledger_folder *f)
 {
 	char *dir = strdup(""), *legacy = strdup("");
 
@@ -60,9 +60,9 @@ int ledger_delete(struct ledger_folder *f, struct ledger_names *out)
 		free(legacy);
 		return -ENOMEM;
 	}
-	*out = (struct ledger_names){ .dir = f->dir,
-				      .legacy = f->legacy,
-				      .trash = f->trash };
+	free(f->dir);
+	free(f->legacy);
+	free(f->trash);
 	f->dir = dir;
 	f->legacy = legacy;
 	f->trash = NULL;

@@ -60,16 +60,11 @@ static void say_legacy(struct user *u, const struct folder *f)
 /* What the ledger says is durable already but for the end of it. */
 static void say_deleted(struct user *u, const struct folder *f)
 {
-	struct ledger_names names = { .dir = NULL };
-
 	(void)pthread_mutex_lock(&u->lock);
-	if (ledger_delete(&u->ledger.folders[f->line], &names) < 0 ||
+	if (ledger_delete(&u->ledger.folders[f->line]) < 0 ||
 	    user_commit(u) < 0)
 		log_trace(LOG_VIEW, "%s: to be written later", f->dir);
 	(void)pthread_mutex_unlock(&u->lock);
-	free(names.dir);
-	free(names.legacy);
-	free(names.trash);
 }
 
 /* ---- deleting ------------------------------------------------------------ */
@@ -222,7 +217,6 @@ static bool was_begun(const struct user *u, const char *name)
 
 static int finish_one(struct user *u, struct ledger_folder *l)
 {
-	struct ledger_names names = { .dir = NULL };
 	int ret;
 
 	if (move_is_file(u, l->legacy, l) || !was_begun(u, l->trash)) {
@@ -237,14 +231,7 @@ static int finish_one(struct user *u, struct ledger_folder *l)
 		return 0;
 	}
 	ret = trash_put_dir(u, l->dir, l->trash);
-	if (ret == 0)
-		ret = ledger_delete(l, &names);
-	if (ret < 0)
-		return ret;
-	free(names.dir);
-	free(names.legacy);
-	free(names.trash);
-	return 0;
+	return ret == 0 ? ledger_delete(l) : ret;
 }
 
 int remove_finish(struct user *u)
