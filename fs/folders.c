@@ -114,16 +114,12 @@ static int find_legacy(const struct user *u, const struct mbxmove *box,
 
 static int rename_locked(struct user *u, struct folder *f, const char *dir)
 {
-	struct store *s = user_store(u, f->place);
 	char legacy[FOLDERNAME_MAX + 1], name[400];
 	struct mbxmove box;
-	int ret;
+	int ret = move_begin(u, f, &box);
 
-	if (!s || f->place != LEDGER_PLACE_FOLDERS)
-		return -EACCES;
-	ret = mbxmove_begin(s, f->legacy, &box);
 	if (ret < 0)
-		return ret == -EPERM ? -EACCES : ret;
+		return ret;
 	ret = find_legacy(u, &box, dir, legacy);
 	if (ret == 0) {
 		ret = move_both(u, f, &box, legacy, dir);

@@ -208,6 +208,16 @@ int move_folder(struct user *u, struct folder *f, const char *legacy,
 
 /* ---- through the view ---------------------------------------------------- */
 
+int move_begin(struct user *u, const struct folder *f, struct mbxmove *out)
+{
+	struct store *s = user_store(u, f->place);
+	int ret = s && f->place == LEDGER_PLACE_FOLDERS
+		? mbxmove_begin(s, f->legacy, out)
+		: -EACCES;
+
+	return ret == -EPERM ? -EACCES : ret;
+}
+
 static int rename_both(struct user *u, struct folder *f, struct mbxmove *box,
 		       const struct names *n)
 {

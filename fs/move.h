@@ -26,6 +26,11 @@ MUST_CHECK int move_folder(struct user *u, struct folder *f, const char *legacy,
 			   const char *dir);
 
 struct mbxmove;
+/** move_begin - lock the folder's mailbox, as mbxmove_begin()
+ * Return: as that, but -EACCES for what is not to be touched, INBOX too */
+MUST_CHECK int move_begin(struct user *u, const struct folder *f,
+			  struct mbxmove *out);
+
 /**
  * move_both - with the folder's sync_lock: it is to be shown as directory @dir,
  * and its mailbox to be called @legacy

@@ -17,6 +17,14 @@
 
 /* ---- the ledger ---------------------------------------------------------- */
 
+static void keep(struct ledger_folder *l)
+{
+	free(l->trash);
+	l->trash = NULL;
+	l->phase = PHASE_LEGACY;
+	l->dirty = true;
+}
+
 static int say_deleting(struct user *u, const struct folder *f,
 			const char *name)
 {
@@ -32,11 +40,8 @@ static int say_deleting(struct user *u, const struct folder *f,
 	l->trash = copy;
 	l->dirty = true;
 	ret = user_commit(u);
-	if (ret < 0) {
-		l->phase = PHASE_LEGACY;
-		l->trash = NULL;
-		free(copy);
-	}
+	if (ret < 0)
+		keep(l);
 	(void)pthread_mutex_unlock(&u->lock);
 	return ret;
 }
@@ -48,10 +53,7 @@ static void say_legacy(struct user *u, const struct folder *f)
 
 	(void)pthread_mutex_lock(&u->lock);
 	l = &u->ledger.folders[f->line];
-	free(l->trash);
-	l->trash = NULL;
-	l->phase = PHASE_LEGACY;
-	l->dirty = true;
+	keep(l);
 	if (user_commit(u) < 0)
 		log_trace(LOG_VIEW, "%s: to be written later", l->dir);
 	(void)pthread_mutex_unlock(&u->lock);
@@ -134,17 +136,13 @@ static int remove_locked(struct user *u, struct folder *f, struct mbxmove *box,
 int remove_folder(struct user *u, struct folder *f, remove_dir_fn *away,
 		  void *arg)
 {
-	struct store *s = user_store(u, f->place);
 	struct mbxmove box;
-	int ret = s && f->place == LEDGER_PLACE_FOLDERS ? 0 : -EACCES;
+	int ret = move_begin(u, f, &box);
 
-	if (ret < 0)
-		return ret;
-	ret = mbxmove_begin(s, f->legacy, &box);
 	if (ret == -ENOENT || ret == -ENOTDIR)
 		return remove_locked(u, f, NULL, away, arg);
 	if (ret < 0)
-		return ret == -EPERM ? -EACCES : ret;
+		return ret;
 	ret = remove_locked(u, f, &box, away, arg);
 	mbxmove_end(&box);
 	return ret;
@@ -152,13 +150,9 @@ int remove_folder(struct user *u, struct folder *f, remove_dir_fn *away,
 
 int remove_gone(struct user *u, struct folder *f)
 {
-	struct store *s = user_store(u, f->place);
 	struct mbxmove box;
-	int ret = s && f->place == LEDGER_PLACE_FOLDERS ? 0 : -EACCES;
+	int ret = move_begin(u, f, &box);
 
-	if (ret < 0)
-		return ret;
-	ret = mbxmove_begin(s, f->legacy, &box);
 	if (ret == 0)
 		mbxmove_end(&box);
 	return ret == -ENOENT || ret == -ENOTDIR
@@ -217,17 +211,13 @@ static bool was_begun(const struct user *u, const char *name)
 
 static int finish_one(struct user *u, struct ledger_folder *l)
 {
-	int ret;
+	bool is_there = move_is_file(u, l->legacy, l);
+	int ret = is_there ? trash_forget(u, l->trash) : 0;
 
-	if (move_is_file(u, l->legacy, l) || !was_begun(u, l->trash)) {
-		ret = move_is_file(u, l->legacy, l) ? trash_forget(u, l->trash)
-						    : 0;
-		if (ret < 0)
-			return ret;
-		free(l->trash);
-		l->trash = NULL;
-		l->phase = PHASE_LEGACY;
-		l->dirty = true;
+	if (ret < 0)
+		return ret;
+	if (is_there || !was_begun(u, l->trash)) {
+		keep(l);
 		return 0;
 	}
 	ret = trash_put_dir(u, l->dir, l->trash);
