@@ -271,6 +271,19 @@ static int forget_gone(struct settling *s)
 	return ret;
 }
 
+/* Those that came back must be known before UIDLAST is raised again, which
+ * would make them look expunged. For the rest it is only that the journal does
+ * not stay open: the next change of the folder may be long in coming. */
+static int sync_journal(struct settling *s)
+{
+	int ret = journal_sync(s->j);
+
+	if (s->back > 0 || ret == 0)
+		return ret;
+	s->undone = ret;
+	return 0;
+}
+
 static void say(const struct settling *s)
 {
 	char name[400];
@@ -308,10 +321,8 @@ static int settle_all(struct settling *s)
 		files_unlock(s->f);
 	say(s);
 	ret2 = forget_gone(s);
-	/* Before UIDLAST is raised again, which would make them look
-	 * expunged. */
-	if (ret2 == 0 && s->back > 0)
-		ret2 = journal_sync(s->j);
+	if (ret2 == 0)
+		ret2 = sync_journal(s);
 	if (ret == 0)
 		ret = ret2;
 	if (ret == 0 && s->misnamed)

@@ -161,16 +161,24 @@ class Mirror(Mirrored):
         second = self.deliver('2.M1.host')
         self.wait_uid(second)
         self.settled()
+        harness.wait_for('a closed journal', self.is_closed)
         self.c_client(f'set {first} \\Deleted', 'expunge')
         harness.wait_for('the file to go',
                          lambda: self.find('1.M1.host') is None)
         self.assertIsNotNone(self.find('2.M1.host'))
         self.assertEqual(self.status()['mirrored'], 1)
+        harness.wait_for('a closed journal', self.is_closed)
         for drop in (False, True):
             self.remount(drop)
             self.assertIsNone(self.find('1.M1.host'))
             self.settled()
             self.assertEqual(sorted(self.mbx()), [1, 2, 3, second])
+
+    def is_closed(self):
+        """There may be a journal for each of very many folders."""
+        fds = f'/proc/{self.r.daemon.pid}/fd'
+        open_ = [os.readlink(f'{fds}/{n}') for n in os.listdir(fds)]
+        return not any('/journals/' in p for p in open_)
 
     def test_uw_expunges_while_nobody_looks(self):
         self.start()
