@@ -92,13 +92,13 @@ static json_t *damage_json(const struct damage *d)
 
 /* Keywords that no letter in a Maildir name stands for: the 26 are in use, or
  * IMAP cannot carry the name. They stay in the MBX. */
-static json_t *hidden_keywords(struct folder *f, const struct keywords *k)
+static json_t *hidden_keywords(const struct folder *f, const struct keywords *k)
 {
-	const struct letters letters = folder_id(f).letters;
+	const struct letters *map = &f->id.letters;
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < KEYWORD_SLOTS; i++)
-		if (f->letters_known && k->name[i][0] && letters.letter[i] < 0)
+		if (f->letters_known && k->name[i][0] && map->letter[i] < 0)
 			(void)json_array_append_new(list,
 						    name_json(k->name[i]));
 	if (json_array_size(list) > 0)
