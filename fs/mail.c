@@ -52,18 +52,13 @@ int mail_act_as_user(const struct node *dir, struct identity *was)
 
 /* ---- what a name is ------------------------------------------------------ */
 
-/* With the files' lock: may a message with this base name come in? */
-bool mail_is_taken(const struct place *p)
-{
-	struct msg m;
-
-	return files_find(p->f, p->base) ||
-		view_row(p->f, p->base, &m) != VIEW_NO_ROW;
-}
-
 int mail_admit(const struct place *p)
 {
-	return mail_is_taken(p) ? -EEXIST : mirror_admit(p->f, p->base);
+	struct msg m;
+	bool taken = files_find(p->f, p->base) ||
+		view_row(p->f, p->base, &m) != VIEW_NO_ROW;
+
+	return taken ? -EEXIST : mirror_admit(p->f, p->base);
 }
 
 static int look(const struct place *p, enum what *out)
@@ -95,12 +90,8 @@ static int look(const struct place *p, enum what *out)
 /* Dot names change the time of their directory, too, and it has to grow. */
 static void touch(const struct place *p)
 {
-	struct folder *f = p->f ? NULL : mail_dir(p->dir);
-
-	if (!f || files_lock(f) < 0)
-		return;
-	files_made(f, p->in_new, p->name);
-	files_unlock(f);
+	if (!p->f)
+		mail_made(p->dir, p->name);
 }
 
 /* ---- delivery ------------------------------------------------------------ */
@@ -317,13 +308,12 @@ static int unlink_plain(const struct place *p)
 	return ret;
 }
 
-int mail_unlink(struct fs *fs, struct node *dir, const char *name)
+int mail_unlink(struct node *dir, const char *name)
 {
 	enum what what = NOTHING;
 	struct place p = { .name = name };
 	int ret = place_init(&p, dir, name);
 
-	(void)fs;
 	if (ret == 0 && !p.f)
 		ret = unlink_plain(&p);
 	else if (ret == 0)
@@ -340,14 +330,13 @@ int mail_unlink(struct fs *fs, struct node *dir, const char *name)
 	return p.f ? said(&p, "a message cannot be expunged", ret) : ret;
 }
 
-int mail_link(struct fs *fs, int fd, struct node *to, const char *name)
+int mail_link(int fd, struct node *to, const char *name)
 {
 	struct identity was;
 	struct place p;
 	struct stat st;
 	int ret = place_init(&p, to, name);
 
-	(void)fs;
 	if (ret == 0 && fstat(fd, &st) < 0)
 		ret = -errno;
 	if (ret == 0 && (!p.f || !S_ISREG(st.st_mode)))

@@ -39,7 +39,7 @@ MUST_CHECK int mail_rename(struct fs *fs, struct node *from, const char *name,
 
 /** mail_unlink - @dir is a mail_dir(). Return: 0; -ENOENT; -EIO; -EACCES;
  * never -EPERM or -EISDIR */
-MUST_CHECK int mail_unlink(struct fs *fs, struct node *dir, const char *name);
+MUST_CHECK int mail_unlink(struct node *dir, const char *name);
 
 /**
  * mail_copy - link() of message @ino of an MBX: a file of its own, as @name in
@@ -51,8 +51,7 @@ MUST_CHECK int mail_copy(struct fs *fs, uint64_t ino, struct node *to,
 
 /** mail_link - @fd, a real file, as @name in @to, a mail_dir(). Return: as
  * mail_copy() */
-MUST_CHECK int mail_link(struct fs *fs, int fd, struct node *to,
-			 const char *name);
+MUST_CHECK int mail_link(int fd, struct node *to, const char *name);
 
 /** mail_may_make - whether a file may be made in a mail_dir(). Return: 0;
  * -EEXIST when a message has its base name; -errno */

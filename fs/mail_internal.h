@@ -26,12 +26,8 @@ struct place {
 /** mail_act_as_user - be the user whose tree it is; identity_leave() is due if
  * that worked */
 MUST_CHECK int mail_act_as_user(const struct node *dir, struct identity *was);
-/** mail_is_taken - with the files' lock: is there a message with the base name
- * of @p? */
-bool mail_is_taken(const struct place *p);
-
-/** mail_admit - with the files' lock: may it come in? Return: 0; -EEXIST;
- * -errno */
+/** mail_admit - with the files' lock: may it come in? Return: 0; -EEXIST when a
+ * message has its base name; -errno */
 MUST_CHECK int mail_admit(const struct place *p);
 
 /*

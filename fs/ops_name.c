@@ -217,7 +217,7 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (!n)
 		return;
 	if (mail_dir(n) && flags == 0)
-		ret = mail_unlink(ops_fs(req), n, name);
+		ret = mail_unlink(n, name);
 	else
 		ret = remove_real(req, n, name, flags);
 	log_trace(LOG_FUSE, "unlink %ju %s: %d", (uintmax_t)parent, name, ret);
@@ -361,7 +361,7 @@ static int link_node(fuse_req_t req, struct node *n, struct node *to,
 	if (fd < 0)
 		return fd;
 	if (mail_dir(to) && to_name[0] != '.')
-		ret = mail_link(ops_fs(req), fd, to, to_name);
+		ret = mail_link(fd, to, to_name);
 	else
 		ret = link_as_caller(req, fd, to, to_name);
 	if (ret == 0 && mail_dir(to) && to_name[0] == '.')
