@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "compat/io.h"
 #include "compat/log.h"
@@ -210,7 +209,6 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 {
 	struct node *n = ops_node(req, ino);
 	struct folder *f = n ? mail_dir(n) : NULL;
-	AUTO_FD int fd = -1;
 	int ret = 0;
 
 	(void)datasync;
@@ -220,9 +218,7 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 	/* What would be names in the directory may be fields in the MBX. */
 	if (f)
 		ret = settle_sync(f);
-	if (ret == 0 && n->kind != NODE_USERS) {
-		fd = openat(n->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		ret = fd < 0 ? -errno : io_fsync_dir(fd);
-	}
+	if (ret == 0 && n->kind != NODE_USERS)
+		ret = io_fsync_dir(n->fd);
 	ops_error(req, ret);
 }

@@ -86,15 +86,23 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 }
 
+/* Of the message of an MBX that has that number, or had it; NULL */
+static struct folder *message_folder(fuse_ino_t ino, uint32_t *uid_out)
+{
+	uint32_t number;
+
+	return index_ino_split(ino, &number, uid_out) == 0
+		? folder_by_number(number)
+		: NULL;
+}
+
 /* Octets of a message never change, so what the kernel has of it stays good
  * from one open to the next - unless somebody has put another file in the place
  * of the MBX. */
 static bool may_keep(fuse_ino_t ino)
 {
-	uint32_t number, uid;
-	struct folder *f = index_ino_split(ino, &number, &uid) == 0
-		? folder_by_number(number)
-		: NULL;
+	uint32_t uid;
+	const struct folder *f = message_folder(ino, &uid);
 
 	return f && !atomic_load(&f->replaced);
 }
@@ -158,12 +166,10 @@ void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void read_message(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
 {
 	AUTO_FREE char *buf = malloc(size);
-	struct folder *f;
-	uint32_t number, uid;
+	uint32_t uid;
+	struct folder *f = message_folder(ino, &uid);
 	ssize_t n;
-	int ret = index_ino_split(ino, &number, &uid);
 
-	f = ret == 0 ? folder_by_number(number) : NULL;
 	if (!f || !buf) {
 		ops_error(req, f ? -ENOMEM : -ESTALE);
 		return;
