@@ -371,7 +371,7 @@ class Delivery(harness.Case):
             self.deliver(f'cur/{i}.h:2,')
         want = {n.split(':')[0] for n in self.names()}
         end = threading.Event()
-        problems = []
+        problems, rounds, looks = [], [0, 0], [0, 0]
 
         def flip(first):
             letters = ':2,'
@@ -381,15 +381,17 @@ class Delivery(harness.Case):
                     os.rename(self.m('cur', f'{i}.h{letters}'),
                               self.m('cur', f'{i}.h{new}'))
                 letters = new
+                rounds[first] += 1
 
-        def look():
+        def look(which):
             while not end.is_set():
                 got = [n.split(':')[0] for n in self.names()]
                 if sorted(got) != sorted(want):
                     problems.append((want - set(got), len(got)))
                     return
+                looks[which] += 1
         threads = [threading.Thread(target=flip, args=(i,)) for i in (0, 1)]
-        threads += [threading.Thread(target=look) for _ in range(2)]
+        threads += [threading.Thread(target=look, args=(i,)) for i in (0, 1)]
         for t in threads:
             t.start()
         time.sleep(3)
@@ -397,6 +399,7 @@ class Delivery(harness.Case):
         for t in threads:
             t.join()
         self.assertEqual(problems, [])
+        self.assertGreater(min(*rounds, *looks), 1)
 
 
 if __name__ == '__main__':
