@@ -564,8 +564,8 @@ class WithDovecot(Full):
         typ, data = m.uid('COPY', '1:3', 'box')
         self.assertIn(typ, ('OK', 'NO'))
         copied = typ == 'OK'
-        self.assertEqual(m.uid('STORE', '2', '+FLAGS', '(\Seen)')[0], 'OK')
-        self.assertEqual(m.uid('STORE', '3', '+FLAGS', '(\Deleted)')[0],
+        self.assertEqual(m.uid('STORE', '2', '+FLAGS', r'(\Seen)')[0], 'OK')
+        self.assertEqual(m.uid('STORE', '3', '+FLAGS', r'(\Deleted)')[0],
                          'OK')
         self.assertEqual(m.expunge()[0], 'OK')
         self.assertEqual(set(self.mail()), {1, 2, 4, 5})
