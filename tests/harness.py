@@ -40,7 +40,8 @@ from harness_base import (  # noqa: F401  (tests reach these as harness.*)
 from harness_dovecot import (  # noqa: F401
     Dovecot, imap_folder, quote, through_dovecot)
 from harness_files import (  # noqa: F401
-    age, cc_dump, difference, parse_dump, read_quietly, snapshot)
+    age, cc_dump, difference, parse_dump, read, read_quietly, refused,
+    snapshot)
 
 SANITIZER = {
     'ASAN_OPTIONS': 'detect_leaks=1:abort_on_error=0:exitcode=99:log_path={}',

@@ -15,6 +15,21 @@ def read_quietly(path, dir_fd=None):
         return f.read()
 
 
+def read(path):
+    with open(path, 'rb') as f:
+        return f.read()
+
+
+def refused(error, fn, *args):
+    """fn(*args) fails with that error; for what runs in as_user()."""
+    try:
+        fn(*args)
+    except OSError as e:
+        assert e.errno == error, f'{fn.__name__}{args}: {e}'
+        return
+    raise AssertionError(f'{fn.__name__}{args} succeeded')
+
+
 def snapshot(root):
     """Everything about a tree that must not change: path -> facts."""
     facts = {}

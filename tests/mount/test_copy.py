@@ -10,13 +10,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+from harness import read, refused  # noqa: E402
 
 ALICE = harness.FIRST_UID
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
 
 
 def write(path, data):
@@ -26,15 +22,6 @@ def write(path, data):
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def refused(error, fn, *args):
-    try:
-        fn(*args)
-    except OSError as e:
-        assert e.errno == error, f'{fn.__name__}{args}: {e}'
-        return
-    raise AssertionError(f'{fn.__name__}{args} succeeded')
 
 
 class Copies(harness.Case):

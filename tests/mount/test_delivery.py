@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+from harness import read, refused  # noqa: E402
 
 ALICE, BOB = harness.FIRST_UID, harness.FIRST_UID + 1
 DATE = 1000000007
@@ -34,20 +35,6 @@ def sync_dir(path):
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
-
-
-def refused(error, fn, *args):
-    try:
-        fn(*args)
-    except OSError as e:
-        assert e.errno == error, f'{fn.__name__}{args}: {e}'
-        return
-    raise AssertionError(f'{fn.__name__}{args} succeeded')
 
 
 class Delivery(harness.Case):

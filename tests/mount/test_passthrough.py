@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+from harness import read, refused  # noqa: E402
 
 USER = harness.FIRST_UID
 
@@ -23,20 +24,6 @@ def write(path, data, flags=os.O_CREAT | os.O_EXCL | os.O_WRONLY):
         assert os.write(fd, data) == len(data)
     finally:
         os.close(fd)
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
-
-
-def expect(error, fn, *args):
-    try:
-        fn(*args)
-    except OSError as e:
-        assert e.errno == error, f'{fn.__name__}{args}: {e}'
-        return
-    raise AssertionError(f'{fn.__name__}{args} succeeded')
 
 
 class Passthrough(harness.Case):
@@ -71,9 +58,9 @@ class Passthrough(harness.Case):
                           'st_size', 'st_mtime_ns', 'st_blocks'):
                 assert getattr(a, field) == getattr(b, field), field
             assert a.st_dev != b.st_dev
-            expect(errno.EEXIST, write, self.m('tmp/a'), b'x')
-            expect(errno.ENOENT, os.stat, self.m('tmp/b'))
-            expect(errno.ENOENT, os.unlink, self.m('tmp/b'))
+            refused(errno.EEXIST, write, self.m('tmp/a'), b'x')
+            refused(errno.ENOENT, os.stat, self.m('tmp/b'))
+            refused(errno.ENOENT, os.unlink, self.m('tmp/b'))
             os.unlink(self.m('tmp/a'))
             assert os.listdir(self.s('tmp')) == []
         self.user(body)
@@ -85,7 +72,7 @@ class Passthrough(harness.Case):
             a, b = os.stat(self.m('tmp/a')), os.stat(self.m('new/b'))
             assert a.st_ino == b.st_ino and b.st_nlink == 2
             assert os.stat(self.s('new/b')).st_ino == a.st_ino
-            expect(errno.EEXIST, os.link, self.m('tmp/a'), self.m('new/b'))
+            refused(errno.EEXIST, os.link, self.m('tmp/a'), self.m('new/b'))
             write(self.m('tmp/a'), b'ONE', os.O_WRONLY)
             assert read(self.m('new/b')) == b'ONE'
             os.unlink(self.m('tmp/a'))
@@ -118,24 +105,24 @@ class Passthrough(harness.Case):
             assert os.stat(self.m('b')).st_ino != old
             assert os.read(fd, 9) == b'old'
             os.close(fd)
-            expect(errno.ENOENT, os.stat, self.m('a'))
+            refused(errno.ENOENT, os.stat, self.m('a'))
             os.rename(self.m('b'), self.m('cur/b:2,S'))
             assert os.listdir(self.s('cur')) == ['b:2,S']
-            expect(errno.ENOENT, os.rename, self.m('x'), self.m('y'))
+            refused(errno.ENOENT, os.rename, self.m('x'), self.m('y'))
         self.user(body)
 
     def test_directories(self):
         def body():
             os.mkdir(self.m('.A'), 0o700)
             os.mkdir(self.m('.A/cur'), 0o700)
-            expect(errno.EEXIST, os.mkdir, self.m('.A'))
-            expect(errno.ENOTEMPTY, os.rmdir, self.m('.A'))
+            refused(errno.EEXIST, os.mkdir, self.m('.A'))
+            refused(errno.ENOTEMPTY, os.rmdir, self.m('.A'))
             write(self.m('.A/cur/x'), b'x')
             os.rename(self.m('.A'), self.m('.B'))
             assert read(self.m('.B/cur/x')) == b'x'
-            expect(errno.ENOENT, os.stat, self.m('.A'))
-            expect(errno.EISDIR, os.unlink, self.m('.B/cur'))
-            expect(errno.ENOTDIR, os.rmdir, self.m('.B/cur/x'))
+            refused(errno.ENOENT, os.stat, self.m('.A'))
+            refused(errno.EISDIR, os.unlink, self.m('.B/cur'))
+            refused(errno.ENOTDIR, os.rmdir, self.m('.B/cur/x'))
             os.unlink(self.m('.B/cur/x'))
             os.rmdir(self.m('.B/cur'))
             os.rmdir(self.m('.B'))
@@ -256,7 +243,7 @@ class Passthrough(harness.Case):
             os.chmod(path, 0o640)
             assert os.stat(self.s('t')).st_mode & 0o777 == 0o640
             os.chown(path, -1, -1)
-            expect(errno.EPERM, os.chown, path, 0, -1)
+            refused(errno.EPERM, os.chown, path, 0, -1)
             os.statvfs(path)
         self.user(body)
 
@@ -285,7 +272,7 @@ class Passthrough(harness.Case):
             write(path, b'still here')
             fd = os.open(path, os.O_RDWR)
             os.unlink(path)
-            expect(errno.ENOENT, os.stat, path)
+            refused(errno.ENOENT, os.stat, path)
             os.pwrite(fd, b'STILL', 0)
             assert os.pread(fd, 20, 0) == b'STILL here'
             assert os.fstat(fd).st_nlink == 0
@@ -319,7 +306,7 @@ class Passthrough(harness.Case):
         def body():
             write(self.m('cur', 'x' * 255), b'1')
             assert read(self.s('cur', 'x' * 255)) == b'1'
-            expect(errno.ENAMETOOLONG, write, self.m('cur', 'x' * 256), b'')
+            refused(errno.ENAMETOOLONG, write, self.m('cur', 'x' * 256), b'')
         self.user(body)
 
     def test_large_file(self):
@@ -370,9 +357,9 @@ class Passthrough(harness.Case):
 
         def other():
             for path in (self.m('cur/secret'), self.m('cur')):
-                expect(errno.EACCES, os.stat, path + '/.')
-            expect(errno.EACCES, os.open, self.m('cur/secret'), os.O_RDONLY)
-            expect(errno.EACCES, write, self.m('x'), b'')
+                refused(errno.EACCES, os.stat, path + '/.')
+            refused(errno.EACCES, os.open, self.m('cur/secret'), os.O_RDONLY)
+            refused(errno.EACCES, write, self.m('x'), b'')
         harness.as_user(harness.NOBODY, other)
 
     def test_remount_keeps_inode_numbers(self):
