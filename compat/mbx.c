@@ -126,6 +126,7 @@ static int mbx_open(struct store *s, const char *folder, struct box **out)
 	b->fd = base_steal_fd(&fd);
 	b->write_fd = -1;
 	(void)pthread_mutex_init(&b->share_lock, NULL);
+	(void)pthread_mutex_init(&b->sync_lock, NULL);
 	*out = &b->base;
 	return 0;
 }
@@ -141,6 +142,7 @@ static void mbx_close(struct box *box)
 	base_auto_close(&b->write_fd);
 	(void)close(b->fd);
 	(void)pthread_mutex_destroy(&b->share_lock);
+	(void)pthread_mutex_destroy(&b->sync_lock);
 	free(b->folder);
 	free(b);
 }

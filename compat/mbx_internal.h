@@ -86,8 +86,9 @@ struct mbx_box {
 	struct mbx_tail tail;
 	int64_t mark;	/* mtime given at the last change, seconds */
 	int64_t let_go; /* when the locks were last given back, microseconds */
-	atomic_bool unsynced; /* something written is not yet durable; sync()
-				 may run beside the thread that writes */
+	/* sync() may run beside that thread. */
+	pthread_mutex_t sync_lock;
+	atomic_bool unsynced; /* something written is not yet durable */
 };
 
 /* A piece of the file, so that short messages do not cost a read each. */
@@ -140,9 +141,10 @@ MUST_CHECK int mbx_session_enter(struct mbx_box *b, bool *own);
 void mbx_session_leave(struct mbx_box *b, bool own);
 /** mbx_session_load - make header, size and times known */
 MUST_CHECK int mbx_session_load(struct mbx_box *b);
-/** mbx_session_wrote - to be said before each write: half of it may be on disk
- * when it fails */
-void mbx_session_wrote(struct mbx_box *b);
+/** mbx_session_write - io_pwrite() of what sync() makes durable; half of it may
+ * be on disk when it fails */
+MUST_CHECK int mbx_session_write(struct mbx_box *b, const void *data,
+				 size_t len, uint64_t off);
 /** mbx_session_walk - make session->walk known
  * Return: 0; -EBADMSG for a record that cannot be read, or a torn tail. */
 MUST_CHECK int mbx_session_walk(struct mbx_box *b);

@@ -186,7 +186,7 @@ static int look(struct work *w, struct mbxcompact *out)
 /* The times show it, as after a change by UW. */
 static void will_write(struct work *w)
 {
-	mbx_session_wrote(w->b);
+	w->b->session->wrote = true;
 	w->b->session->marked = true;
 }
 

@@ -181,10 +181,16 @@ void mbx_session_leave(struct mbx_box *b, bool own)
 		mbx_end(&b->base, NULL);
 }
 
-void mbx_session_wrote(struct mbx_box *b)
+int mbx_session_write(struct mbx_box *b, const void *data, size_t len,
+		      uint64_t off)
 {
+	int ret;
+
 	b->session->wrote = true;
+	ret = io_pwrite(b->write_fd, data, len, off);
+	/* Only now: a sync() beside us may have come before the octets. */
 	atomic_store(&b->unsynced, true);
+	return ret;
 }
 
 /* ---- walking ------------------------------------------------------------- */
@@ -286,9 +292,8 @@ static int write_uidlast(struct mbx_box *b, uint32_t uid)
 {
 	char digits[9];
 
-	mbx_session_wrote(b);
 	(void)snprintf(digits, sizeof(digits), "%08x", uid);
-	return io_pwrite(b->write_fd, digits, 8, MBX_UIDLAST_AT);
+	return mbx_session_write(b, digits, 8, MBX_UIDLAST_AT);
 }
 
 int mbx_raise_uidlast(struct mbx_box *b, uint32_t uid)
@@ -309,9 +314,8 @@ static int write_uid(struct mbx_box *b, uint64_t text, uint32_t uid)
 {
 	char digits[9];
 
-	mbx_session_wrote(b);
 	(void)snprintf(digits, sizeof(digits), "%08x", uid);
-	return io_pwrite(b->write_fd, digits, 8, text - MBX_UID_BACK);
+	return mbx_session_write(b, digits, 8, text - MBX_UID_BACK);
 }
 
 int mbx_number(struct mbx_box *b, uint64_t last, bool write, uint32_t *uid_out)

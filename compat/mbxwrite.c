@@ -118,11 +118,10 @@ static int write_flags(struct mbx_box *b, uint64_t text,
 {
 	char digits[13];
 
-	mbx_session_wrote(b);
 	b->session->marked = true;
 	(void)snprintf(digits, sizeof(digits), "%08x%04x", r->keywords,
 		       r->flags & 0xffff);
-	return io_pwrite(b->write_fd, digits, 12, text - MBX_FIELD_BACK);
+	return mbx_session_write(b, digits, 12, text - MBX_FIELD_BACK);
 }
 
 uint32_t mbx_named_slots(const struct mbx_header *h)
@@ -233,9 +232,8 @@ static bool is_blank(const uint8_t *p, size_t len)
 static int write_keyword_lines(struct mbx_box *b, size_t at, const char *text,
 			       size_t len)
 {
-	mbx_session_wrote(b);
 	b->session->marked = true;
-	return io_pwrite(b->write_fd, text, len, at);
+	return mbx_session_write(b, text, len, at);
 }
 
 /*
@@ -347,10 +345,14 @@ int mbx_sync(struct box *box)
 	struct mbx_box *b = (struct mbx_box *)box;
 	int ret = 0;
 
+	/* Who finds nothing to do must not be told so before another one's
+	 * fsync() is over. */
+	(void)pthread_mutex_lock(&b->sync_lock);
 	/* Cleared first: what is written from now on is for the next time. */
 	if (atomic_exchange(&b->unsynced, false))
 		ret = io_fsync(b->write_fd);
 	if (ret < 0)
 		atomic_store(&b->unsynced, true);
+	(void)pthread_mutex_unlock(&b->sync_lock);
 	return ret;
 }

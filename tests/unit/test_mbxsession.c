@@ -1,7 +1,25 @@
 /* Locks and times of what writes to an MBX. */
 #include "writebox.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
 #include "compat/identity.h"
+
+static atomic_uint fsync_pause_us, fsync_begun, fsync_done;
+
+/* libc's, and slow on demand. */
+int fsync(int fd)
+{
+	int ret;
+
+	(void)atomic_fetch_add(&fsync_begun, 1);
+	(void)usleep(atomic_load(&fsync_pause_us));
+	ret = (int)syscall(SYS_fsync, fd);
+	(void)atomic_fetch_add(&fsync_done, 1);
+	return ret;
+}
 
 /* ---- locks --------------------------------------------------------------- */
 
@@ -294,6 +312,31 @@ TEST(mbxwrite, sync_is_for_what_was_written)
 	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
 	cr_expect_eq(box->ops->sync(box), 0);
 	cr_expect_eq(box->ops->sync(box), 0);
+	cr_expect_eq(atomic_load(&fsync_done), 1);
+	end();
+}
+
+static void *sync_beside(void *arg)
+{
+	cr_expect_eq(box->ops->sync(box), 0);
+	return arg;
+}
+
+/* Or who calls it would take for durable what is not yet. */
+TEST(mbxwrite, sync_waits_for_another_one)
+{
+	pthread_t other;
+
+	begin_two();
+	scan();
+	cr_assert_eq(flag(0, (struct flag_change){ .set = 4 }), 0);
+	atomic_store(&fsync_pause_us, 300000);
+	cr_assert_eq(pthread_create(&other, NULL, sync_beside, NULL), 0);
+	while (atomic_load(&fsync_begun) == 0)
+		(void)usleep(1000);
+	cr_expect_eq(box->ops->sync(box), 0);
+	cr_expect_eq(atomic_load(&fsync_done), 1);
+	cr_assert_eq(pthread_join(other, NULL), 0);
 	end();
 }
 
