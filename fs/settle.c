@@ -96,14 +96,40 @@ void settle_letters(struct folder *f)
 	(void)pthread_mutex_unlock(&queue.lock);
 }
 
-int settle_sync(struct folder *f)
+/* With the lock: as folder_hold() does, of the box that was noted. */
+static struct folder_box *hold_noted(const struct folder *f)
 {
-	struct folder_box *b = folder_hold(f);
+	struct folder_box *b = f->settle.box;
+
+	if (b)
+		(void)atomic_fetch_add(&b->users, 1);
+	return b;
+}
+
+static int sync_both(struct folder *f, struct folder_box *b)
+{
 	struct journal *j = atomic_load(&f->journal);
 	int ret = b ? b->box->ops->sync(b->box) : 0;
 
-	folder_let_go(b);
 	return ret == 0 && j ? journal_sync(j) : ret;
+}
+
+int settle_sync(struct folder *f)
+{
+	struct folder_box *b = folder_hold(f), *noted;
+	int ret = 0;
+
+	(void)pthread_mutex_lock(&queue.lock);
+	noted = hold_noted(f);
+	(void)pthread_mutex_unlock(&queue.lock);
+	/* The file was closed after the change, or is open anew. */
+	if (noted && noted != b)
+		ret = noted->box->ops->sync(noted->box);
+	if (ret == 0)
+		ret = sync_both(f, b);
+	folder_let_go(noted);
+	folder_let_go(b);
+	return ret;
 }
 
 /* Whether it is time for what is due at *@at; it is not due any more then. */
@@ -132,19 +158,15 @@ static void again(int64_t *at, int64_t when)
 
 static void make_durable(struct folder *f, struct folder_box *b, int64_t now)
 {
-	struct journal *j = atomic_load(&f->journal);
 	char name[400];
-	int ret = 0;
+	int ret;
 
 	if (!is_time(&f->settle.sync_ms, now))
 		return;
 	(void)pthread_mutex_lock(&queue.lock);
 	f->settle.first_ms = 0;
 	(void)pthread_mutex_unlock(&queue.lock);
-	if (b)
-		ret = b->box->ops->sync(b->box);
-	if (ret == 0 && j)
-		ret = journal_sync(j);
+	ret = sync_both(f, b);
 	if (ret == 0)
 		return;
 	again(&f->settle.sync_ms, now + RETRY_MS);
@@ -225,9 +247,7 @@ static void do_one(struct folder *f, bool last)
 
 	(void)clock_gettime(CLOCK_REALTIME, &wall);
 	(void)pthread_mutex_lock(&queue.lock);
-	b = f->settle.box;
-	if (b)
-		(void)atomic_fetch_add(&b->users, 1);
+	b = hold_noted(f);
 	second_over = wall.tv_sec >= f->settle.touch_at;
 	if (last)
 		leave_out(&f->settle);
