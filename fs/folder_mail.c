@@ -274,9 +274,9 @@ void folder_bury(struct folder *f, const struct msg *m)
 		g = f->graves = calloc(1, sizeof(*g));
 	if (g && room_for_one(g) == 0) {
 		g->msgs[g->next] = *m;
+		if (g->count == g->next)
+			g->count++;
 		g->next = (g->next + 1) % GRAVES_MAX;
-		if (g->count < g->next)
-			g->count = g->next;
 	}
 	(void)pthread_rwlock_unlock(&f->lock);
 }
