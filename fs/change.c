@@ -298,11 +298,6 @@ int change_expunge(struct folder *f, bool in_new, const char *name)
 	return ret == -ESTALE ? -EIO : ret;
 }
 
-int change_buried(struct folder *f, uint32_t uid, struct msg *out)
-{
-	return folder_buried(f, uid, out);
-}
-
 /* ---- letters that get their name later ----------------------------------- */
 
 /* The message gets the keyword; the journal keeps its letter for now. */

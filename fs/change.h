@@ -40,7 +40,7 @@ MUST_CHECK int change_expunge(struct folder *f, bool in_new, const char *name);
  * change_flags - with a lease: what renaming @from to @to asks for, written to
  * message @uid of the MBX and its row
  * @from, @to: file names, of which only the flags part is looked at
- * @from_new, @to_new: whether they are in new/; MSG_OLD is set unless @to_new
+ * @to_new: @to is in new/: nothing changes; else MSG_OLD is set
  * Return: 0; -ESTALE: lease_end() with that, and try again; -ENOENT; -errno.
  */
 MUST_CHECK int change_flags(struct folder *f, uint32_t uid, const char *from,
@@ -66,7 +66,3 @@ MUST_CHECK int change_look(struct folder *f);
 /** change_unnamed - letters of messages that the MBX cannot hold: their number
  * of messages, and in @letters which letters */
 uint64_t change_unnamed(struct folder *f, uint32_t *letters);
-
-/** change_buried - a message that was expunged a while ago, for who has it open
- * Return: 0; -ENOENT */
-MUST_CHECK int change_buried(struct folder *f, uint32_t uid, struct msg *out);

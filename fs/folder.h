@@ -58,10 +58,9 @@ struct folder_id {
 /* lease.c: UW's locks, kept for a moment. */
 struct folder_lease {
 	struct folder_box *box; /* whose locks they are; with the sync_lock */
-	bool wrote;
-	bool stale;	  /* as for lease_end() */
-	int dirs[2];	  /* cur/ and new/; -1: not open */
-	atomic_bool held; /* nobody else can change the MBX */
+	bool stale;		/* as for lease_end() */
+	int dirs[2];		/* cur/ and new/; -1: not open */
+	atomic_bool held;	/* nobody else can change the MBX */
 	_Atomic int64_t began_us, used_us;
 	bool listed;
 	struct folder *next;

@@ -1,5 +1,5 @@
 /*
- * folder_internal.h - what folder.c and folder_sync.c share.
+ * folder_internal.h - what the files share that follow an MBX or change it.
  */
 #pragma once
 

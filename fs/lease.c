@@ -64,8 +64,7 @@ static void finish(struct folder *f, bool stale)
 		folder_distrust(f);
 	else if (!stamp_equal(&s, &f->stamp))
 		folder_trust(f, &s);
-	if (f->lease.wrote)
-		settle_note(f, b);
+	settle_note(f, b);
 	folder_let_go(b);
 }
 
@@ -76,7 +75,6 @@ void lease_finish(struct folder *f)
 
 void lease_end(struct folder *f, bool stale)
 {
-	f->lease.wrote = true;
 	if (stale || f->lease.stale)
 		finish(f, true);
 	atomic_store(&f->lease.used_us, clock_us());
@@ -128,7 +126,6 @@ static int begin_once(struct folder *f, bool last)
 		return ret;
 	}
 	f->lease.box = b;
-	f->lease.wrote = false;
 	f->lease.stale = false;
 	atomic_store(&f->lease.began_us, clock_us());
 	atomic_store(&f->lease.used_us, clock_us());
@@ -350,11 +347,10 @@ static void *run(void *arg)
 	return arg;
 }
 
-int lease_start(struct fs *fs)
+int lease_start(void)
 {
 	int ret = settle_start();
 
-	(void)fs;
 	leases.stop = false;
 	if (ret == 0) {
 		ret = -pthread_create(&leases.thread, NULL, run, NULL);

@@ -52,6 +52,6 @@ MUST_CHECK int lease_touch(struct folder *f, struct folder_box *b);
 MUST_CHECK int lease_confirm(struct folder *f);
 
 /** lease_start - the thread that lets go. Return: 0; -errno */
-MUST_CHECK int lease_start(struct fs *fs);
+MUST_CHECK int lease_start(void);
 /** lease_stop - every lease is ended, everything is durable */
 void lease_stop(void);

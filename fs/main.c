@@ -302,7 +302,7 @@ static int start_threads(struct fs *fs, struct fuse_session *se,
 	ret = shed_start(fs->nodes, process_files(), ops_forget_name, se,
 			 &t->shed);
 	if (ret == 0)
-		ret = lease_start(fs);
+		ret = lease_start();
 	if (ret == 0)
 		ret = mirror_start(fs);
 	if (ret == 0)

@@ -11,7 +11,6 @@
 #include "compat/basename.h"
 #include "compat/log.h"
 #include "fs/attr.h"
-#include "fs/change.h"
 #include "fs/files.h"
 #include "fs/folder.h"
 #include "fs/mail.h"
@@ -354,7 +353,7 @@ int view_message(struct fs *fs, uint64_t ino, struct folder **f_out,
 		return -ESTALE;
 	ret = index_by_uid(fs->index, number, uid, out);
 	if (ret == -ENOENT)
-		ret = change_buried(*f_out, uid, out);
+		ret = folder_buried(*f_out, uid, out);
 	return ret == -ENOENT ? -ESTALE : ret;
 }
 
