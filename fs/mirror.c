@@ -313,8 +313,11 @@ static int64_t backoff(struct mirror *m, int err)
 static int64_t next_look(struct mirror *m)
 {
 	struct mirror_status s;
-	int64_t since = clock_ms() - m->noted_ms;
+	int64_t since;
 
+	(void)pthread_mutex_lock(&work.lock);
+	since = clock_ms() - m->noted_ms;
+	(void)pthread_mutex_unlock(&work.lock);
 	if (mirror_status(m->folder, &s) < 0)
 		return POLL_SLOW_MS;
 	if (s.no_uid == 0)
@@ -327,16 +330,6 @@ static int64_t next_look(struct mirror *m)
 static bool is_out_of_sight(const struct folder *f)
 {
 	return atomic_load(&f->gone) || atomic_load(&f->deleted);
-}
-
-static bool is_settled(struct folder *f)
-{
-	bool settled;
-
-	(void)pthread_mutex_lock(&f->sync_lock);
-	settled = f->settled;
-	(void)pthread_mutex_unlock(&f->sync_lock);
-	return settled;
 }
 
 /* Somebody has removed Dovecot's list, or Dovecot has made a new one since: the
@@ -362,9 +355,9 @@ static int64_t look_after(struct mirror *m)
 
 	if (is_out_of_sight(f))
 		return -1;
-	if (!is_settled(f))
+	if (!atomic_load(&f->settled))
 		ret = folder_ready(f);
-	if (ret == 0 && !is_settled(f))
+	if (ret == 0 && !atomic_load(&f->settled))
 		ret = -ESTALE;
 	if (ret == 0)
 		ret = read_list(m);

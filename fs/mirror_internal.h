@@ -43,19 +43,18 @@ struct mirror {
 
 	/* The queue's lock guards these. */
 	struct mirror *next;
-	int64_t due_ms; /* 0: not queued */
-	bool busy;	/* a thread works on it */
-	bool noted;	/* meanwhile */
-	unsigned backoff_ms;
+	int64_t due_ms;	     /* 0: not queued */
+	bool busy;	     /* a thread works on it */
+	bool noted;	     /* meanwhile */
+	int64_t noted_ms;    /* when something was last to be done */
+	unsigned backoff_ms; /* changed only while busy */
 
 	/* Of the thread that works on it. */
 	struct mirror_list list;
 	uint32_t number;   /* the folder's, when the list was read */
 	uint32_t reserved; /* UIDLAST is not below */
-	int64_t noted_ms;  /* when something was last to be done */
 
 	/* The sync_lock guards these. */
-	bool settled;		    /* once in this life */
 	char name[NAME_MAX + 1];    /* mirror_name_of() gave it */
 	struct mirror_found *found; /* mirror_match() */
 	size_t found_count, found_room;

@@ -352,6 +352,7 @@ int mirror_renumber(struct folder *f, uint32_t number)
 			 name, m->found_count);
 	}
 	mirror_free_match(m);
-	f->settled = false; /* what was not found is to be forgotten */
+	/* What was not found is to be forgotten. */
+	atomic_store(&f->settled, false);
 	return ret;
 }

@@ -351,7 +351,7 @@ int mirror_settle(struct folder *f)
 
 	if (!s.m || !s.j)
 		return s.m ? -EIO : -ENOMEM;
-	s.first = !f->settled;
+	s.first = !atomic_load(&f->settled);
 	ret = s.first ? count_files(f, &files) : 0;
 	if (ret == 0 && files > 0)
 		ret = mirror_claim(f, s.j);
