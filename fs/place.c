@@ -45,17 +45,22 @@ static const struct pattern *nth_place(const struct options *o, unsigned i)
 int place_exists(struct fs *fs, const char *name)
 {
 	const struct pattern *p;
+	bool linked = false;
 	struct stat st;
 	int ret = -ENOENT;
 
-	for (unsigned i = 0; ret < 0 && (p = nth_place(fs->opt, i)); i++)
+	for (unsigned i = 0; ret < 0 && (p = nth_place(fs->opt, i)); i++) {
 		ret = place_stat(p, name, &st);
+		linked = linked || ret == -ELOOP;
+	}
 	if (ret < 0)
 		ret = tree_stat(fs, name, &st);
 	if (ret == 0 && fs->multi && !S_ISDIR(st.st_mode) &&
 	    !S_ISREG(st.st_mode))
 		ret = -ENOENT;
-	return ret == -ENOTDIR ? -ENOENT : ret;
+	if (ret == -ENOTDIR)
+		ret = -ENOENT;
+	return ret == -ENOENT && linked ? -ELOOP : ret;
 }
 
 /* ---- whose it is --------------------------------------------------------- */

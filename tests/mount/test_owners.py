@@ -69,6 +69,17 @@ class Owners(harness.Case):
         self.r.mount(self.r.options(inbox=f'{self.spool}/%u', folders=None))
         self.assert_refused('anna', 'proves nothing')
 
+    def test_a_symbolic_link_is_told_of(self):
+        self.r.user('bob', 'inbox', uid=BOB)
+        home = self.r.user('anna', uid=ANNA)
+        os.rmdir(f'{home}/mail')
+        os.symlink('../bob/INBOX', f'{home}/INBOX')
+        self.r.expect_log('user anna: not shown: a symbolic link lies where')
+        self.r.mount()
+        self.assertEqual(os.listdir(self.r.mnt), ['bob'])
+        self.assert_errno(errno.ENOENT, os.stat, self.view('anna'))
+        self.assertFalse(os.path.exists(f'{self.r.store}/anna'))
+
     def test_a_home_does(self):
         """Bob's file in the spool is refused, anna's tree is anna's."""
         for name, uid in (('anna', ANNA), ('bob', BOB)):
