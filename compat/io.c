@@ -192,6 +192,23 @@ static int read_all(int fd, size_t guess, size_t max, char **out,
 	return 0;
 }
 
+int io_absolute(const char *path, char *out, size_t size)
+{
+	char cwd[PATH_MAX] = "";
+	size_t len;
+	int ret;
+
+	if (*path != '/' && !getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	ret = text_path(out, size, "%s%s%s", cwd, *cwd ? "/" : "", path);
+	if (ret < 0)
+		return ret;
+	len = strlen(out);
+	while (len > 1 && out[len - 1] == '/')
+		out[--len] = '\0';
+	return 0;
+}
+
 static bool is_dots(const char *name)
 {
 	return name[0] == '.' &&

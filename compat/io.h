@@ -38,6 +38,10 @@ MUST_CHECK int io_open_within(int dirfd, const char *path, int flags);
  * after signals. Return: octets; -errno. */
 MUST_CHECK ssize_t io_read_at(int fd, void *buf, size_t len, uint64_t off);
 
+/** io_absolute - @path, from the root of the tree, without slashes at its end
+ * Return: 0; -ENAMETOOLONG; -errno */
+MUST_CHECK int io_absolute(const char *path, char *out, size_t size);
+
 /**
  * io_readdir - the next entry of a stream that only this thread reads
  * @out: NULL at the end; "." and ".." are left out

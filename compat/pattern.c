@@ -129,6 +129,27 @@ int pattern_init(struct pattern *p, const char *text)
 	return p->base_fd < 0 ? -errno : 0;
 }
 
+int pattern_literal(const char *path, struct pattern *out)
+{
+	AUTO_FREE char *real = realpath(path, NULL);
+	AUTO_FREE char *text = NULL;
+	char *p;
+
+	if (!real)
+		return -errno;
+	text = malloc(2 * strlen(real) + 1);
+	if (!text)
+		return -ENOMEM;
+	p = text;
+	for (const char *c = real; *c; c++) {
+		if (*c == '%')
+			*p++ = '%';
+		*p++ = *c;
+	}
+	*p = '\0';
+	return pattern_init(out, text);
+}
+
 void pattern_fini(struct pattern *p)
 {
 	free(p->text);

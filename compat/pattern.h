@@ -31,6 +31,9 @@ struct pattern {
  * u or %, or ".." after the %u; -ENOENT and others from opening the base.
  */
 MUST_CHECK int pattern_init(struct pattern *p, const char *text);
+/** pattern_literal - a pattern that names just @path, whatever is in it;
+ * symbolic links in it are followed. Return: 0; -errno */
+MUST_CHECK int pattern_literal(const char *path, struct pattern *out);
 /** pattern_fini - after a failed init too */
 void pattern_fini(struct pattern *p);
 /** pattern_has_user - whether there is a %u in it */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int text_path(char *buf, size_t size, const char *fmt, ...)
@@ -18,6 +19,30 @@ int text_path(char *buf, size_t size, const char *fmt, ...)
 	if (size)
 		buf[0] = '\0';
 	return -ENAMETOOLONG;
+}
+
+int text_list(const char *list, text_list_fn *fn, void *arg)
+{
+	AUTO_FREE char *copy = strdup(list);
+	char *in = copy, *out = copy, *word = copy;
+	int ret = copy ? 0 : -ENOMEM;
+
+	for (; ret == 0; in++) {
+		if (in[0] == '\\' && (in[1] == ',' || in[1] == '\\')) {
+			*out++ = *++in;
+		} else if (*in == ',' || *in == '\0') {
+			bool last = *in == '\0';
+
+			*out++ = '\0';
+			ret = fn(word, arg);
+			word = out;
+			if (last)
+				break;
+		} else {
+			*out++ = *in;
+		}
+	}
+	return ret;
 }
 
 /* The octets that the character at @p takes, if it is well-formed UTF-8 (RFC

@@ -21,6 +21,15 @@
 MUST_CHECK int text_path(char *buf, size_t size, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
 
+/* A non-zero return ends the walk and is returned. */
+typedef int text_list_fn(char *word, void *arg);
+/**
+ * text_list - the words of a list with commas between them, empty ones too
+ * "\\," is a comma in a word, "\\\\" a backslash.
+ * Return: 0; -ENOMEM; what @fn returned.
+ */
+MUST_CHECK int text_list(const char *list, text_list_fn *fn, void *arg);
+
 /**
  * text_escape - @len octets at @in as one printable word
  * @out: gets a NUL-terminated string, cut (never in the middle of an escape

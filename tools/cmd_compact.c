@@ -9,9 +9,9 @@
 #include "compat/log.h"
 #include "compat/mbx.h"
 #include "compat/mbxcompact.h"
+#include "compat/pattern.h"
 #include "compat/text.h"
 #include "tools/cmd.h"
-#include "tools/literal.h"
 
 enum { LOCK_MS = 10000, WORD = 4 * 4096 };
 
@@ -31,7 +31,7 @@ static int compact_file(const char *path, const struct how *how,
 	struct pattern root = { .base_fd = -1 };
 	struct store *s = NULL;
 	struct box *b = NULL;
-	int rc = literal_pattern(path, &root);
+	int rc = pattern_literal(path, &root);
 
 	*out = (struct mbxcompact){ .want = "" };
 	if (rc == 0)

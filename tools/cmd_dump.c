@@ -18,7 +18,6 @@
 #include "compat/text.h"
 #include "tools/cmd.h"
 #include "tools/dumper.h"
-#include "tools/literal.h"
 #include "tools/mounted.h"
 
 enum { LOCK_MS = 10000, CONTROL_MAX = 16 << 20 };
@@ -145,7 +144,7 @@ static int dump_mbx(const char *path)
 	struct store *s = NULL;
 	const char *slash = strrchr(path, '/');
 	struct stat st;
-	int ret = literal_pattern(path, &root);
+	int ret = pattern_literal(path, &root);
 
 	if (ret == 0)
 		ret = stat(path, &st) < 0 ? -errno : 0;
