@@ -142,3 +142,8 @@ void info_parse(const char *name, size_t len, uint32_t *flags_out,
 			*keywords_out |= 1U << (name[i] - 'a');
 	}
 }
+
+bool info_in_new(const struct msg *m)
+{
+	return (m->flags & (MSG_OLD | MSG_SYSTEM)) == 0 && m->keywords == 0;
+}

@@ -66,3 +66,10 @@ size_t info_split(const char *name, size_t len);
  */
 void info_parse(const char *name, size_t len, uint32_t *flags_out,
 		uint32_t *keywords_out);
+
+/**
+ * info_in_new - whether a message of an MBX shows in new/ rather than cur/
+ * \Recent and without any flag or keyword; a file in new/ can carry none.
+ * (A Maildir message lies in new/ when it has not MSG_OLD.)
+ */
+bool info_in_new(const struct msg *m);

@@ -296,6 +296,13 @@ struct box {
 
 /** stamp_equal - whether two stamps say "nothing changed" */
 bool stamp_equal(const struct stamp *a, const struct stamp *b);
+/**
+ * stamp_settled - whether an equal stamp means that nothing changed
+ * @at: when @s was taken, nanoseconds since the epoch. False when the last
+ * change was less than a tick of the file system's clock before that: another
+ * one in the same tick would leave the same stamp.
+ */
+bool stamp_settled(const struct stamp *s, int64_t at);
 /** stamp_is_own - whether it is one that end() left, see STAMP_OWN_NS */
 bool stamp_is_own(const struct stamp *s);
 /** damage_name - a stable word for a kind: "record", "uid", ... */

@@ -164,7 +164,7 @@ static int bump(struct folder *f, bool cur, bool new)
 static int put_row(struct folder *f, const struct msg *was,
 		   const struct msg *is, uint32_t letters)
 {
-	bool new = sync_in_new(was);
+	bool new = info_in_new(was);
 	int ret = bump(f, true, new);
 
 	if (ret == 0)
@@ -181,7 +181,7 @@ static int write_flags(struct folder *f, const struct msg *was,
 {
 	uint32_t letters = folder_letters(f, was->uid);
 	bool more = w->letters & ~letters;
-	int ret = more ? bump(f, true, sync_in_new(was)) : 0;
+	int ret = more ? bump(f, true, info_in_new(was)) : 0;
 
 	if (ret == 0 && more)
 		ret = change_keep_letters(f, was->uid, w->letters | letters);
@@ -246,7 +246,7 @@ int change_rename(struct folder *f, bool from_new, const char *from,
 /* It is expunged in the MBX: there is no way back. */
 static int remove_row(struct folder *f, const struct msg *m)
 {
-	bool new = sync_in_new(m);
+	bool new = info_in_new(m);
 	int ret = bump(f, !new, new);
 
 	if (ret == 0)

@@ -2,6 +2,7 @@
  * The messages of a folder: names, octets, those that are gone, and what the
  * journal keeps about them.
  */
+#include "compat/basename.h"
 #include "compat/clock.h"
 #include "fs/folder_internal.h"
 
@@ -183,7 +184,7 @@ void folder_file_name(struct folder *f, const struct folder_id *id,
 		(void)snprintf(out, INDEX_NAME_MAX + 1, "%s", base);
 	else
 		basename_format(&b, out);
-	if (!sync_in_new(m))
+	if (!info_in_new(m))
 		info_format(m->flags,
 			    letters_of(&id->letters, m->keywords) |
 				    folder_letters(f, m->uid),
@@ -218,7 +219,7 @@ int folder_by_name(struct folder *f, bool in_new, const char *name,
 	if (ret < 0)
 		return ret;
 	folder_file_name(f, &id, out, base, want);
-	if (is_unlisted(&id, out, base) || sync_in_new(out) != in_new ||
+	if (is_unlisted(&id, out, base) || info_in_new(out) != in_new ||
 	    strcmp(want, name) != 0)
 		return -ENOENT;
 	return 0;

@@ -365,7 +365,7 @@ static void remember(struct folder *f, const struct stamp *s, int64_t ns)
 	f->synced = true;
 	(void)pthread_rwlock_wrlock(&f->lock);
 	f->fresh = f->stamp;
-	f->fresh_enough = !f->late && sync_settled(&f->stamp, f->stamp_ns);
+	f->fresh_enough = !f->late && stamp_settled(&f->stamp, f->stamp_ns);
 	(void)pthread_rwlock_unlock(&f->lock);
 }
 
@@ -503,7 +503,7 @@ static int sync_once(struct folder *f)
 static bool is_done(const struct folder *f, const struct stamp *now)
 {
 	return f->synced && !f->late && stamp_equal(now, &f->stamp) &&
-		sync_settled(&f->stamp, f->stamp_ns);
+		stamp_settled(&f->stamp, f->stamp_ns);
 }
 
 int folder_sync(struct folder *f)

@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "compat/basename.h"
+#include "compat/dotlock.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/uidlist.h"
-#include "fs/dotlock.h"
 #include "fs/folder_internal.h"
 #include "fs/mirror_internal.h"
 #include "fs/seed.h"
@@ -227,7 +227,8 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 	}
 	if (ret == 0 && last > f->listed) {
 		show_up_to(f, f->listed);
-		ret = dotlock_take(f->user, dir, lock_name, 0);
+		ret = dotlock_take(f->user->uid, f->user->gid, dir, lock_name,
+				   0);
 		if (ret == 0) {
 			ret = catch_up(f, dir, row);
 			dotlock_drop(dir, lock_name);

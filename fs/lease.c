@@ -1,7 +1,7 @@
 /*
  * When the rows are true. A lease starts with the file as the rows have it: the
  * stamp under UW's locks is the one of the last sync, and one that a change
- * since then cannot have left (sync_settled()). While it lasts every change to
+ * since then cannot have left (stamp_settled()). While it lasts every change to
  * the file is ours, and is in the rows when it is made. At the end the stamp is
  * taken under the locks, with a fraction of a second that only we give
  * (STAMP_OWN_NS); so whatever others do next shows, without another look at the
@@ -86,7 +86,7 @@ void lease_end(struct folder *f, bool stale)
 static bool is_true(const struct folder *f, const struct stamp *now)
 {
 	return f->synced && stamp_equal(now, &f->stamp) &&
-		sync_settled(&f->stamp, f->stamp_ns);
+		stamp_settled(&f->stamp, f->stamp_ns);
 }
 
 /*

@@ -96,7 +96,7 @@ static int add_message(const struct msg *m, const char *name, void *arg)
 		return 0;
 	if (!name)
 		ret = remember(g, m->uid);
-	if (ret < 0 || sync_in_new(m) != g->in_new ||
+	if (ret < 0 || info_in_new(m) != g->in_new ||
 	    (name && files_find(g->f, name)))
 		return ret;
 	folder_file_name(g->f, &g->id, m, name, file);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compat/basename.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "fs/files.h"
@@ -74,7 +75,7 @@ static int follow_flags(struct settling *s, const struct file *file,
 			const struct msg *row)
 {
 	const struct letters *map = &s->f->id.letters;
-	bool to_new = file->in_new && sync_in_new(row);
+	bool to_new = file->in_new && info_in_new(row);
 	char from[NAME_MAX + 1], to[NAME_MAX + 1];
 	bool from_new = file->in_new;
 	uint32_t flags, have, rest, want;

@@ -12,13 +12,13 @@
 #include <unistd.h>
 
 #include "compat/basename.h"
+#include "compat/dotlock.h"
 #include "compat/identity.h"
 #include "compat/io.h"
 #include "compat/letters.h"
 #include "compat/log.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
-#include "fs/dotlock.h"
 
 enum {
 	LIST_MAX = 16 << 20, /* octets of a .mailboxlist */
@@ -198,8 +198,8 @@ static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		return dirfd;
 	if (!again && has_file(dirfd, "dovecot-uidlist"))
 		return 0;
-	ret = dotlock_take(f->user, dirfd, "dovecot-uidlist.lock",
-			   lost ? 0 : LOCK_MS);
+	ret = dotlock_take(f->user->uid, f->user->gid, dirfd,
+			   "dovecot-uidlist.lock", lost ? 0 : LOCK_MS);
 	locked = ret == 0;
 	/* Somebody has removed the list. Dovecot may have the lock while it
 	 * waits for this very list; there is nothing that could be lost. */
@@ -341,7 +341,7 @@ static int merge_keywords(const struct user *u, int dirfd,
 
 	if (ret < 0 || !letters_add(out, k, taken))
 		return ret;
-	ret = dotlock_take(u, dirfd, "dovecot-uidlist.lock", 0);
+	ret = dotlock_take(u->uid, u->gid, dirfd, "dovecot-uidlist.lock", 0);
 	if (ret < 0)
 		return ret;
 	ret = load_keywords(dirfd, out);

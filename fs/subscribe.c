@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "compat/dotlock.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/subscriptions.h"
 #include "compat/text.h"
-#include "fs/dotlock.h"
 #include "fs/seed.h"
 
 enum { LIST_MAX = 16 << 20 }; /* octets of either list */
@@ -400,7 +400,8 @@ static int merge(const struct user *u, int dirfd, const struct list *dirs)
 	AUTO_LIST struct list was = { .text = NULL };
 	AUTO_LIST struct list now = { .text = NULL };
 	bool more = false;
-	int ret = dirfd < 0 ? dirfd : dotlock_take(u, dirfd, lock, 0);
+	int ret = dirfd < 0 ? dirfd
+			    : dotlock_take(u->uid, u->gid, dirfd, lock, 0);
 
 	if (ret < 0)
 		return ret;

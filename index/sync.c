@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/basename.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "index/db.h"
@@ -37,14 +38,9 @@ struct job {
 
 /* What the view shows of a message. */
 
-bool sync_in_new(const struct msg *m)
-{
-	return (m->flags & (MSG_OLD | MSG_SYSTEM)) == 0 && m->keywords == 0;
-}
-
 static bool in_new(const struct msg *m)
 {
-	return m->line == 0 ? (m->flags & MSG_OLD) == 0 : sync_in_new(m);
+	return m->line == 0 ? (m->flags & MSG_OLD) == 0 : info_in_new(m);
 }
 
 static bool same_file(const struct msg *a, const struct msg *b)
@@ -283,30 +279,6 @@ static int64_t now_ns(void)
 
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
 	return io_ns(&ts);
-}
-
-static int64_t max_ns(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
-
-/*
- * Whether a change after the moment @at must have led to another stamp. The
- * kernel stamps files with a clock that ticks every 1 to 10 ms; ext3 and small
- * ext4 inodes keep whole seconds. A time in the future was set by somebody. The
- * fraction that only we set says it at once.
- */
-bool sync_settled(const struct stamp *s, int64_t at)
-{
-	int64_t tick = s->ctime_ns % second_ns ? second_ns / 50 : 2 * second_ns;
-	int64_t newest = max_ns(max_ns(s->mtime_ns, s->ctime_ns), s->ctl_ns);
-	int64_t age;
-
-	if (stamp_is_own(s))
-		return true;
-	if (__builtin_sub_overflow(at, newest, &age))
-		return true;
-	return age >= tick || age <= -tick;
 }
 
 /* UW keeps the whole seconds of the time that we gave the file. */
@@ -578,7 +550,7 @@ int sync_box(struct index *ix, uint32_t folder, struct box *box,
 	if (err)
 		return err;
 	if (j.known && stamp_equal(&j.prev.stamp, &now) &&
-	    sync_settled(&j.prev.stamp, j.prev.stamp_ns))
+	    stamp_settled(&j.prev.stamp, j.prev.stamp_ns))
 		return j.prev.damage.kind == DAMAGE_HEADER ? -EBADMSG : 0;
 	err = sync_changed(&j, box, &now);
 	log_trace(LOG_SYNC,

@@ -113,18 +113,3 @@ struct sync_hooks {
 MUST_CHECK int sync_box(struct index *ix, uint32_t folder, struct box *box,
 			const struct sync_hooks *hooks,
 			struct sync_result *out);
-
-/**
- * sync_settled - whether an equal stamp means that nothing changed
- * @at: when @s was taken, nanoseconds since the epoch. False when the last
- * change was less than a tick of the file system's clock before that: another
- * one in the same tick would leave the same stamp.
- */
-bool sync_settled(const struct stamp *s, int64_t at);
-
-/**
- * sync_in_new - whether a message of an MBX shows in new/ rather than cur/
- * \Recent and without any flag or keyword; a file in new/ can carry none.
- * (A Maildir message lies in new/ when it has not MSG_OLD.)
- */
-bool sync_in_new(const struct msg *m);

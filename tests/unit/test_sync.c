@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "compat/basename.h"
 #include "fakebox.h"
 #include "fixture.h"
 #include "index/db.h"
@@ -87,7 +88,7 @@ TEST(sync, only_an_mbx_message_without_anything_set_shows_in_new)
 		struct msg m = { .flags = rows[i].flags,
 				 .keywords = rows[i].keywords };
 
-		cr_assert_eq(sync_in_new(&m), rows[i].in_new, "%zu", i);
+		cr_assert_eq(info_in_new(&m), rows[i].in_new, "%zu", i);
 	}
 }
 

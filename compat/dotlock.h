@@ -8,18 +8,19 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "compat/base.h"
-#include "fs/user.h"
 
 /**
- * dotlock_take - make lock file @name in @dirfd, as the user's own
+ * dotlock_take - make lock file @name in @dirfd, as @uid:@gid's own
  * One of a dead process of this host is removed; so is one that nobody has
  * touched for two minutes, as Dovecot does.
  * @ms: how long to wait; 0: one try
  *
  * Return: 0; -EBUSY; -errno.
  */
-MUST_CHECK int dotlock_take(const struct user *u, int dirfd, const char *name,
+MUST_CHECK int dotlock_take(uid_t uid, gid_t gid, int dirfd, const char *name,
 			    unsigned ms);
 /** dotlock_drop - remove it */
 void dotlock_drop(int dirfd, const char *name);

@@ -1,4 +1,4 @@
-#include "fs/dotlock.h"
+#include "compat/dotlock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,9 +77,9 @@ static int write_owner(int fd)
 	return io_pwrite(fd, text, (size_t)len, 0);
 }
 
-static int try_once(const struct user *u, int dirfd, const char *name)
+static int try_once(uid_t uid, gid_t gid, int dirfd, const char *name)
 {
-	struct identity was = identity_enter(u->uid, u->gid);
+	struct identity was = identity_enter(uid, gid);
 	AUTO_FD int fd =
 		io_open_beneath(dirfd, name, O_WRONLY | O_CREAT | O_EXCL);
 	int ret = fd < 0 ? fd : write_owner(fd);
@@ -90,17 +90,17 @@ static int try_once(const struct user *u, int dirfd, const char *name)
 	return ret == -EEXIST ? -EBUSY : ret;
 }
 
-int dotlock_take(const struct user *u, int dirfd, const char *name, unsigned ms)
+int dotlock_take(uid_t uid, gid_t gid, int dirfd, const char *name, unsigned ms)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
 	unsigned waited = 0;
 	int ret;
 
 	for (;;) {
-		ret = try_once(u, dirfd, name);
+		ret = try_once(uid, gid, dirfd, name);
 		if (ret == -EBUSY && is_stale(dirfd, name) &&
 		    io_unlink(dirfd, name, 0) == 0)
-			ret = try_once(u, dirfd, name);
+			ret = try_once(uid, gid, dirfd, name);
 		if (ret != -EBUSY || waited >= ms)
 			return ret;
 		(void)nanosleep(&pause, NULL);
