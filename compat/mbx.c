@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -161,6 +160,15 @@ static bool name_shows(const struct mbx_box *b, const struct stat *st)
 		now.st_ino == st->st_ino;
 }
 
+struct stamp mbx_stamp_of(const struct stat *st)
+{
+	return (struct stamp){ .dev = st->st_dev,
+			       .ino = st->st_ino,
+			       .size = (uint64_t)st->st_size,
+			       .mtime_ns = io_ns(&st->st_mtim),
+			       .ctime_ns = io_ns(&st->st_ctim) };
+}
+
 int mbx_stamp(struct box *box, struct stamp *out)
 {
 	struct mbx_box *b = (struct mbx_box *)box;
@@ -170,11 +178,7 @@ int mbx_stamp(struct box *box, struct stamp *out)
 		return -errno;
 	if (st.st_nlink == 0 || !name_shows(b, &st))
 		return -ESTALE;
-	*out = (struct stamp){ .dev = st.st_dev,
-			       .ino = st.st_ino,
-			       .size = (uint64_t)st.st_size,
-			       .mtime_ns = io_ns(&st.st_mtim),
-			       .ctime_ns = io_ns(&st.st_ctim) };
+	*out = mbx_stamp_of(&st);
 	return 0;
 }
 
@@ -464,80 +468,6 @@ static int mbx_scan(struct box *box, struct scan *s, store_msg_fn *fn,
 	return ret;
 }
 
-/* ---- box: read ----------------------------------------------------------- */
-
-/* Is this the line of the message we mean? One that was expunged since stays
- * readable for those who have it open, as long as its octets are there. A
- * message whose UID was not yet assigned when it was indexed may have got it
- * since, and it is then the one that was predicted. Without a UID on disk no UW
- * session has written to the mailbox since, so nothing can have moved. A date
- * that cannot be read any more says nothing against it. */
-bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
-		    struct mbx_record *out)
-{
-	return mbx_record_parse(line, m->line, out, NULL) == 0 &&
-		out->line == m->line && out->size == m->size &&
-		(out->date == m->date || !out->date_ok) &&
-		(out->uid == m->uid_disk ||
-		 (m->uid_disk == 0 && out->uid == m->uid));
-}
-
-static ssize_t read_checked(struct mbx_box *b, const struct msg *m, void *buf,
-			    size_t len, uint64_t off)
-{
-	uint8_t line[MBX_LINE_MAX];
-	struct iovec iov[2] = { { .iov_base = line, .iov_len = m->line },
-				{ .iov_base = buf, .iov_len = len } };
-	int parts = off == 0 ? 2 : 1;
-	struct mbx_record r;
-	ssize_t n;
-
-	/* From the start of a message, line and text come in one call. */
-	n = preadv(b->fd, iov, parts, (off_t)(m->off - m->line));
-	if (n < 0)
-		return -errno;
-	if ((size_t)n < m->line || !mbx_line_is_of(line, m, &r))
-		return -ESTALE;
-	if (parts == 2) {
-		n -= (ssize_t)m->line;
-		if ((size_t)n == len)
-			return n;
-		off += (uint64_t)n;
-		buf = (uint8_t *)buf + n;
-		len -= (size_t)n;
-	} else {
-		n = 0;
-	}
-	ssize_t more = io_read_at(b->fd, buf, len, m->off + off);
-
-	if (more < 0)
-		return more;
-	return (size_t)more == len ? n + more : -ESTALE;
-}
-
-static ssize_t mbx_read(struct box *box, const struct msg *m, const char *name,
-			void *buf, size_t len, uint64_t off)
-{
-	struct mbx_box *b = (struct mbx_box *)box;
-	ssize_t n;
-
-	(void)name;
-	if (off >= m->size)
-		return 0;
-	if (len > m->size - off)
-		len = m->size - off;
-	if (m->line > MBX_LINE_MAX || m->off < m->line)
-		return -EUCLEAN;
-	n = mbx_share_begin(b);
-	if (n < 0)
-		return n;
-	n = read_checked(b, m, buf, len, off);
-	mbx_share_end(b);
-	log_trace(LOG_STORE, "mbx: %s: read UID %u, %zu at %ju: %zd", b->folder,
-		  m->uid, len, (uintmax_t)off, n);
-	return n;
-}
-
 static const struct store_ops mbx_ops = {
 	.name = "mbx",
 	.list = mbx_list,
@@ -547,6 +477,7 @@ static const struct store_ops mbx_ops = {
 	.stamp = mbx_stamp,
 	.scan = mbx_scan,
 	.read = mbx_read,
+	.holds = mbx_holds,
 	.begin = mbx_begin,
 	.end = mbx_end,
 	.flag = mbx_flag,

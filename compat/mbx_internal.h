@@ -1,13 +1,15 @@
 /*
  * mbx_internal.h - what the files of the MBX back end share.
  *
- * mbx.c reads, mbxsession.c holds the locks and knows the UIDs, mbxwrite.c
- * changes fields in place, mbxappend.c appends. Nobody else includes this.
+ * mbx.c scans, mbxread.c reads messages, mbxsession.c holds the locks and knows
+ * the UIDs, mbxwrite.c changes fields in place, mbxappend.c appends. Nobody
+ * else includes this.
  */
 #pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "compat/mbx.h"
@@ -110,10 +112,6 @@ void mbx_window_expect(struct mbx_window *w, uint64_t size);
  * and what the one after it will be; 0: none is left */
 uint32_t mbx_next_uid(struct scan_point *at, const struct mbx_record *r,
 		      uint64_t off, struct damage *d);
-/** mbx_line_is_of - whether the m->line octets at @line are the line of @m
- * @out: what it says, if so */
-bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
-		    struct mbx_record *out);
 /** mbx_tail_note - remember a record that was just passed, if it qualifies
  * @off: of its line; @after: behind it */
 void mbx_tail_note(struct mbx_box *b, const struct mbx_record *r, uint64_t off,
@@ -126,6 +124,20 @@ void mbx_rest(const struct mbx_box *b);
 void mbx_let_go(struct mbx_box *b);
 void mbx_share_end(struct mbx_box *b);
 MUST_CHECK int mbx_stamp(struct box *box, struct stamp *out);
+/** mbx_stamp_of - without a look at the name */
+struct stamp mbx_stamp_of(const struct stat *st);
+
+/* mbxread.c */
+
+MUST_CHECK ssize_t mbx_read(struct box *box, const struct msg *m,
+			    const char *name, void *buf, size_t len,
+			    uint64_t off);
+MUST_CHECK int mbx_holds(struct box *box, const struct msg *m,
+			 uint32_t uidvalidity, const struct stamp *since);
+/** mbx_line_is_of - whether the m->line octets at @line are the line of @m
+ * @out: what it says, if so */
+bool mbx_line_is_of(const uint8_t *line, const struct msg *m,
+		    struct mbx_record *out);
 
 /* mbxsession.c */
 

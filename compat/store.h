@@ -181,12 +181,29 @@ struct store_ops {
 	/**
 	 * read - octets of a message, at @off from its start
 	 * @name: as store_msg_fn gave it
-	 * Never gives octets of another message: the place is checked first.
+	 * Never gives octets of a message with another UID, date or size: the
+	 * place is checked first. That is enough as long as the folder is as it
+	 * was when @m was found; else see holds().
 	 * Return: octets (fewer only at the end of the message); -ESTALE when
 	 * the message is not at its place any more: sync and retry; -EAGAIN.
 	 */
 	ssize_t (*read)(struct box *b, const struct msg *m, const char *name,
 			void *buf, size_t len, uint64_t off);
+
+	/**
+	 * holds - is @m still where it was found? What was read of it before
+	 * is its own then: messages that were moved do not come back.
+	 * @uidvalidity: at that time
+	 * @since: a settled stamp at which @m was there. When the folder still
+	 * has it nothing more is looked at, otherwise every record up to that
+	 * place, without the lock that guards them: whoever holds that for long
+	 * keeps nobody from reading. All zero: not known.
+	 * NULL in a back end where a message cannot move.
+	 * Return: 0; -ESTALE; -EBADMSG when a damaged record lies before it;
+	 * -EAGAIN; -errno.
+	 */
+	int (*holds)(struct box *b, const struct msg *m, uint32_t uidvalidity,
+		     const struct stamp *since);
 
 	/**
 	 * begin - lock for several writes in a row; optional

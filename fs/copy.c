@@ -59,8 +59,8 @@ static int write_as(const struct user *u, int fd, const void *data, size_t len,
 	return ret;
 }
 
-static int fill(struct folder *f, const struct msg *m, const struct user *u,
-		int fd)
+static int fill(struct folder *f, uint64_t ino, const struct msg *m,
+		const struct user *u, int fd)
 {
 	size_t room = m->size < CHUNK ? (size_t)m->size + 1 : CHUNK;
 	AUTO_FREE char *buf = malloc(room);
@@ -70,7 +70,7 @@ static int fill(struct folder *f, const struct msg *m, const struct user *u,
 	int ret = buf ? 0 : -ENOMEM;
 
 	while (ret == 0 && off < m->size) {
-		ssize_t n = folder_read(f, m->uid, buf, room, off);
+		ssize_t n = folder_read(f, ino, buf, room, off);
 
 		if (n == -ESTALE)
 			return -ENOENT;
@@ -113,7 +113,7 @@ int copy_stage(struct fs *fs, uint64_t ino, const struct node *to,
 	if (out->dirfd < 0)
 		return out->dirfd;
 	fd = make_as(u, out);
-	ret = fd < 0 ? fd : fill(f, &m, u, fd);
+	ret = fd < 0 ? fd : fill(f, ino, &m, u, fd);
 	if (ret == 0)
 		return 0;
 	if (fd < 0)

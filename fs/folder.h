@@ -117,6 +117,7 @@ struct folder {
 	struct folder_box *box; /* NULL when it is not open */
 	bool renamed;		/* dir cannot be read back as the legacy name */
 	bool fresh_enough;	/* @stamp is settled and nothing is late */
+	bool fresh_settled;	/* the rows are those of @fresh for sure */
 	bool letters_known;	/* id.letters is what Dovecot's file says */
 	struct stamp fresh;	/* the stamp that readers compare with */
 
@@ -214,13 +215,16 @@ struct journal *folder_journal(struct folder *f);
 MUST_CHECK int folder_buried(struct folder *f, uint32_t uid, struct msg *out);
 
 /**
- * folder_read - octets of message @uid at @off
- * When the message is not where the index has it, the index is brought up to
- * date and it is tried once more.
+ * folder_read - octets of a message at @off
+ * @ino: of the message; when the folder has got another number since there is
+ * no such message any more
+ * When the message is not where the index has it, or that cannot be told, the
+ * index is brought up to date and it is tried once more. What is returned was
+ * the message's own at a moment during the call.
  *
  * Return: octets; -ESTALE if there is no such message any more; -EAGAIN; -EIO.
  */
-MUST_CHECK ssize_t folder_read(struct folder *f, uint32_t uid, void *buf,
+MUST_CHECK ssize_t folder_read(struct folder *f, uint64_t ino, void *buf,
 			       size_t len, uint64_t off);
 
 /** folder_log_name - "user: folder" for messages; @out: 400 octets */

@@ -19,7 +19,8 @@
 #include "index/sync.h"
 
 enum {
-	TRIES = 3, /* when the MBX is replaced again and again */
+	TRIES = 3,	 /* when messages are moved again and again */
+	TICK_US = 20000, /* two of the file system's clock */
 	GRAVES_FIRST = 16,
 	GRAVES_MAX = 65536,
 	JOURNAL_KEPT_MS = 600000,
@@ -316,38 +317,102 @@ void folder_mail_free(struct folder *f)
 	free_journals(f);
 }
 
-/* -ESTALE: sync, and try again. */
-static ssize_t read_once(struct folder *f, uint32_t uid, void *buf, size_t len,
-			 uint64_t off)
-{
-	struct folder_box *b = folder_hold(f);
-	struct msg m;
-	ssize_t n = index_by_uid(f->fs->index, folder_id(f).number, uid, &m);
+/*
+ * What is known before a row is looked up, so that the row cannot be older.
+ * After the octets were read it must still hold, or every record before them
+ * is looked at: UW may have moved the message just before we read, and what
+ * lies in its place can look like it.
+ */
+struct footing {
+	struct folder_box *box;
+	uint32_t number, uidvalidity;
+	struct stamp since; /* the rows show the file as it was then */
+	int64_t lease;	    /* nobody else changes the file; 0: none is held */
+};
 
-	if (n == -ENOENT && folder_buried(f, uid, &m) == 0)
-		n = 0;
-	if (n == -ENOENT || (n == 0 && !b))
-		n = -ESTALE;
-	if (n == 0)
-		n = b->box->ops->read(b->box, &m, NULL, buf, len, off);
-	folder_let_go(b);
-	return n;
+static int64_t held_lease(struct folder *f)
+{
+	return atomic_load(&f->lease.held) ? atomic_load(&f->lease.began_us)
+					   : 0;
 }
 
-ssize_t folder_read(struct folder *f, uint32_t uid, void *buf, size_t len,
+static struct footing take_footing(struct folder *f)
+{
+	struct footing at = { .lease = held_lease(f), .box = folder_hold(f) };
+
+	(void)pthread_rwlock_rdlock(&f->lock);
+	at.number = f->id.number;
+	at.uidvalidity = f->id.uidvalidity;
+	if (f->fresh_settled)
+		at.since = f->fresh;
+	(void)pthread_rwlock_unlock(&f->lock);
+	return at;
+}
+
+static int check_place(struct folder *f, struct footing *at,
+		       const struct msg *m, bool buried)
+{
+	/* No sync looks at it any more. */
+	if (buried)
+		at->since = (struct stamp){ .ino = 0 };
+	else if (at->lease && held_lease(f) == at->lease)
+		return 0;
+	return at->box->box->ops->holds(at->box->box, m, at->uidvalidity,
+					&at->since);
+}
+
+/* -ENOENT: there is no such message. -ESTALE, -EBADMSG: it is not where it was,
+ * or that cannot be told. In either case: sync, and try again. */
+static ssize_t read_once(struct folder *f, struct footing *at, uint32_t uid,
+			 void *buf, size_t len, uint64_t off)
+{
+	bool buried = false;
+	struct msg m;
+	ssize_t n = index_by_uid(f->fs->index, at->number, uid, &m);
+	int ret = 0;
+
+	if (n == -ENOENT) {
+		n = folder_buried(f, uid, &m);
+		buried = true;
+	}
+	if (n == 0 && !at->box)
+		return -ESTALE;
+	if (n == 0)
+		n = at->box->box->ops->read(at->box->box, &m, NULL, buf, len,
+					    off);
+	if (n > 0)
+		ret = check_place(f, at, &m, buried);
+	return ret < 0 ? ret : n;
+}
+
+ssize_t folder_read(struct folder *f, uint64_t ino, void *buf, size_t len,
 		    uint64_t off)
 {
-	ssize_t n = -ESTALE;
-	int ret;
+	uint32_t number, uid;
+	int ret = index_ino_split(ino, &number, &uid);
+	ssize_t n = -ENOENT;
 
 	atomic_store(&f->used_ms, clock_ms());
-	for (int i = 0; i < TRIES && n == -ESTALE; i++) {
+	for (int i = 0; i < TRIES && ret == 0; i++) {
+		struct footing at;
+
 		ret = i > 0 ? folder_ready(f) : 0;
 		if (ret < 0)
 			return ret;
 		folder_patience_begin(f);
-		n = read_once(f, uid, buf, len, off);
+		at = take_footing(f);
+		n = at.number == number ? read_once(f, &at, uid, buf, len, off)
+					: -ENOENT;
+		folder_let_go(at.box);
 		folder_patience_end(f, n);
+		if (at.number != number ||
+		    (n != -ENOENT && n != -ESTALE && n != -EBADMSG))
+			break;
+		/* Behind damage only a file that nobody has just changed. */
+		if (n == -EBADMSG)
+			clock_nap_us(TICK_US);
 	}
-	return n;
+	if (n == -ENOENT)
+		return -ESTALE;
+	return n == -ESTALE || n == -EBADMSG ? -EAGAIN : n;
 }

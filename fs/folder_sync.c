@@ -105,7 +105,7 @@ static void set_box(struct folder *f, struct folder_box *b)
 	(void)pthread_rwlock_wrlock(&f->lock);
 	was = f->box;
 	f->box = b;
-	f->fresh_enough = false;
+	f->fresh_enough = f->fresh_settled = false;
 	(void)pthread_rwlock_unlock(&f->lock);
 	folder_let_go(was);
 }
@@ -365,7 +365,8 @@ static void remember(struct folder *f, const struct stamp *s, int64_t ns)
 	f->synced = true;
 	(void)pthread_rwlock_wrlock(&f->lock);
 	f->fresh = f->stamp;
-	f->fresh_enough = !f->late && stamp_settled(&f->stamp, f->stamp_ns);
+	f->fresh_settled = stamp_settled(&f->stamp, f->stamp_ns);
+	f->fresh_enough = f->fresh_settled && !f->late;
 	(void)pthread_rwlock_unlock(&f->lock);
 }
 
@@ -389,7 +390,7 @@ void folder_distrust(struct folder *f)
 
 	f->synced = false;
 	(void)pthread_rwlock_wrlock(&f->lock);
-	f->fresh_enough = false;
+	f->fresh_enough = f->fresh_settled = false;
 	(void)pthread_rwlock_unlock(&f->lock);
 	ret = index_update(f->fs->index, f->id.number, &none, 0, NULL, 0);
 	if (ret < 0 && ret != -ENOENT)

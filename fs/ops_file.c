@@ -174,7 +174,7 @@ static void read_message(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
 		ops_error(req, f ? -ENOMEM : -ESTALE);
 		return;
 	}
-	n = folder_read(f, uid, buf, size, (uint64_t)off);
+	n = folder_read(f, ino, buf, size, (uint64_t)off);
 	log_trace(LOG_FUSE, "read %ju %zu at %ju: %zd", (uintmax_t)ino, size,
 		  (uintmax_t)off, n);
 	if (n < 0)

@@ -322,3 +322,126 @@ TEST(mbxread, refuses_a_place_that_no_record_can_have)
 	cr_expect_eq(read_msg(0, buf, 5, 0), -EUCLEAN);
 	end();
 }
+
+/* ---- holds --------------------------------------------------------------- */
+
+static int holds(size_t i, const struct stamp *since)
+{
+	static const struct stamp unknown;
+
+	return box->ops->holds(box, &got.msgs[i], got.scan.uidvalidity,
+			       since ? since : &unknown);
+}
+
+TEST(mbxread, holds_what_lies_where_it_lay)
+{
+	begin_two();
+	scan();
+	cr_expect_eq(holds(0, NULL), 0);
+	cr_expect_eq(holds(1, NULL), 0);
+	compact();
+	cr_expect_eq(holds(0, NULL), -ESTALE);
+	cr_expect_eq(holds(1, NULL), -ESTALE);
+	scan();
+	cr_expect_eq(holds(0, NULL), 0);
+	end();
+}
+
+TEST(mbxread, holds_looks_at_nothing_while_the_file_is_as_it_was)
+{
+	struct stamp since;
+
+	begin_two();
+	scan();
+	since = got.scan.stamp;
+	cr_expect_eq(holds(1, &since), 0);
+	got.msgs[1].uid++;
+	cr_expect_eq(holds(1, &since), 0);
+	fixture_patch(file(), FIRST + LINE - 15, "0001", 4);
+	cr_expect_eq(holds(1, &since), -ESTALE);
+	got.msgs[1].uid--;
+	cr_expect_eq(holds(1, &since), 0, "flags move nothing");
+	end();
+}
+
+TEST(mbxread, holds_counts_the_uids_of_messages_that_have_none)
+{
+	begin();
+	header(6);
+	add(0, 0, "first");
+	add(0, 0, "other");
+	open_box();
+	scan();
+	EXPECT_UIDS(7, 8);
+	cr_expect_eq(holds(0, NULL), 0);
+	cr_expect_eq(holds(1, NULL), 0);
+	/* The first one went, the second one took its place and got its UID,
+	 * and another one came. */
+	fixture_patch(file(), FIRST + LINE - 10, "00000008", 8);
+	fixture_patch(file(), 15, "00000008", 8);
+	cr_expect_eq(holds(0, NULL), -ESTALE);
+	cr_expect_eq(holds(1, NULL), -ESTALE);
+	end();
+}
+
+TEST(mbxread, holds_nothing_of_another_uidvalidity)
+{
+	begin_two();
+	scan();
+	fixture_patch(file(), 7, "4b000002", 8);
+	cr_expect_eq(holds(0, NULL), -ESTALE);
+	/* None yet: what is shown was made up. */
+	fixture_patch(file(), 7, "00000000", 8);
+	cr_expect_eq(holds(0, NULL), 0);
+	end();
+}
+
+TEST(mbxread, holds_no_line_that_is_not_a_record_s)
+{
+	static const char line[] = DATE ",5;000000000010-00000009\r\nforged";
+
+	begin();
+	header(9);
+	add(1, MSG_OLD, line);
+	open_box();
+	scan();
+	got.msgs[0].uid = got.msgs[0].uid_disk = 9;
+	got.msgs[0].size = 5;
+	got.msgs[0].off += LINE;
+	cr_assert(fixture_is(box, &got, 0, TEXT("forge")));
+	cr_expect_eq(holds(0, NULL), -ESTALE);
+	end();
+}
+
+TEST(mbxread, holds_cannot_tell_what_lies_behind_damage)
+{
+	begin_two();
+	scan();
+	fixture_patch(file(), FIRST + 27, "x", 1);
+	cr_expect_eq(holds(1, NULL), -EBADMSG);
+	cr_assert_eq(truncate(file(), SECOND + LINE + 2), 0);
+	fixture_patch(file(), FIRST + 27, "5", 1);
+	cr_expect_eq(holds(1, NULL), -EBADMSG);
+	cr_expect_eq(holds(0, NULL), 0);
+	cr_assert_eq(truncate(file(), SECOND), 0);
+	cr_expect_eq(holds(1, NULL), -ESTALE);
+	end();
+}
+
+TEST(mbxread, holds_waits_for_who_moves_octets_and_for_nobody_else)
+{
+	pid_t other;
+
+	opt.lock_ms = 50;
+	begin_two();
+	scan();
+	other = fixture_hold(lock_path(), LOCK_EX);
+	cr_expect_eq(holds(1, NULL), 0);
+	fixture_let_go(other);
+	other = fixture_hold(file(), LOCK_EX);
+	cr_expect_eq(holds(1, NULL), -EAGAIN);
+	fixture_let_go(other);
+	cr_expect_eq(holds(1, NULL), 0);
+	scan();
+	end();
+}
