@@ -35,8 +35,8 @@ import unittest
 
 from harness_base import (  # noqa: F401  (tests reach these as harness.*)
     BUILD, CC_DUMP, CC_MAKE, DAEMON, FIRST_UID, NO_LEAKS, NOBODY, TESTS,
-    TOOL, TOP, WAIT, as_user, end, free_port, fuse_abort, mountinfo, need_cclient, need_dovecot,
-    need_mount, run, skip_unless, wait_for)
+    TOOL, TOP, WAIT, as_user, end, free_port, fuse_abort, mountinfo,
+    need_cclient, need_dovecot, need_mount, run, skip_unless, wait_for)
 from harness_dovecot import (  # noqa: F401
     Dovecot, imap_folder, quote, through_dovecot)
 from harness_files import (  # noqa: F401
@@ -309,7 +309,9 @@ class Case(unittest.TestCase):
         return rig
 
     def _finish(self, rig):
-        failed = self._outcome and not self._outcome.success
+        # _outcome.success is that of this cleanup, not of the test.
+        failed = self._outcome and \
+            str(self) in getattr(self._outcome.result, 'bad', ())
         problems = rig.check_log() if not failed else []
         if rig.daemon and not failed:
             try:
