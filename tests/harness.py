@@ -166,7 +166,7 @@ class Rig:
         def gone():
             return run(['umount', mnt]).returncode == 0
         try:
-            wait_for(f'umount {mnt}', gone, 10)
+            wait_for(f'umount {mnt}', gone)
             status = proc.wait(WAIT) if proc else 0
         except (AssertionError, subprocess.TimeoutExpired) as e:
             self.force(mnt)

@@ -116,7 +116,7 @@ class Dovecot:
             ['dovecot', '-F', '-c', self.conf], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd='/',
             start_new_session=True)
-        wait_for('Dovecot', self._ready, 15)
+        wait_for('Dovecot', self._ready)
 
     def _ready(self):
         if self.proc.poll() is not None:

@@ -93,8 +93,7 @@ class Mirrored(harness.Case):
                 and len(r['text']) == r['size']}
 
     def wait_uid(self, uid):
-        harness.wait_for(f'UID {uid} in the MBX', lambda: uid in self.disk(),
-                         10)
+        harness.wait_for(f'UID {uid} in the MBX', lambda: uid in self.disk())
         return self.disk()[uid]
 
     def names(self):
@@ -110,7 +109,7 @@ class Mirrored(harness.Case):
 
     def wait_name(self, name):
         base = name.partition('/')[2].partition(':')[0]
-        harness.wait_for(name, lambda: self.find(base) == name, 10)
+        harness.wait_for(name, lambda: self.find(base) == name)
 
     def status(self):
         return self.r.folder_status('alice', self.folder)['delivered']

@@ -69,7 +69,7 @@ def expected(everything, folders, only_dovecot):
     return want
 
 
-def compare(case, rig, dovecot, user, folders, only_dovecot=None, seconds=10):
+def compare(case, rig, dovecot, user, folders, only_dovecot=None, seconds=30):
     """c-client finds in the user's MBX mailboxes, which are these folders, what
     Dovecot says, once the mirror has done its work."""
     everything = facts(dovecot, user)

@@ -160,7 +160,7 @@ class Changes(steps.Case):
                 named = f.read() == words
             if named and find(top, 3).endswith('c'):
                 harness.wait_for('the keyword', lambda: steps.mailboxes(rig)[
-                    'INBOX']['mail'][3]['keywords'] == 'fresh', 5)
+                    'INBOX']['mail'][3]['keywords'] == 'fresh')
 
         def between(before, after):
             """Message 3 has its flag, its keyword not yet."""
@@ -383,7 +383,7 @@ class Looking(steps.Case):
 
         def wait(rig):
             cur = os.path.join(rig.mnt, steps.USER, 'cur')
-            harness.wait_for('the change', lambda: shown(os.listdir(cur)), 10)
+            harness.wait_for('the change', lambda: shown(os.listdir(cur)))
         self.steps(do, at_least, check=type(self).check_following, wait=wait,
                    again=False, twice=True)
 
@@ -435,7 +435,7 @@ class Looking(steps.Case):
         def wait(rig):
             top = os.path.join(rig.mnt, steps.USER)
             harness.wait_for('the new names', lambda: all(
-                '.V4c000001' in n for n in os.listdir(f'{top}/cur')), 10)
+                '.V4c000001' in n for n in os.listdir(f'{top}/cur')))
         stops = self.steps(change, 15, check=check, wait=wait, again=False,
                            twice=True, mailboxes=lambda *_: None)
         stops.rig.expect_log('UW has reset UIDVALIDITY')

@@ -157,7 +157,7 @@ class Deleted(steps.Case):
             rig = os.path.dirname(os.path.dirname(top))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f'{rig}/legacy/{steps.USER}/mail/box')
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + harness.WAIT
             while '.box' in os.listdir(top) and time.monotonic() < deadline:
                 time.sleep(0.3)
             for sub in ('', '/new', '/tmp', '/cur'):

@@ -34,6 +34,7 @@ from model_check import sha                 # noqa: E402
 from model_run import Uw, sync_dir              # noqa: E402
 
 BOXES = ('INBOX', 'Sent')
+KINDS = ('deliver', 'append', 'store', 'lmtp')
 FLAGS = ('\\Seen', '\\Flagged', '\\Answered', 'todo', '$Label1')
 # What a client may get when the daemon is gone.
 TROUBLE = (OSError, imapraw.Broken, imapraw.Refused,
@@ -87,6 +88,7 @@ class Load:
         self.book, self.seed = book, seed
         self.stop = threading.Event()
         self.error = None
+        self.trouble = []
         self.threads = [threading.Thread(target=self.work, args=(fn, n),
                                          daemon=True)
                         for n, fn in enumerate((self.imap, self.imap,
@@ -99,6 +101,13 @@ class Load:
                                      f'{self.seed}/{n}'))
         for t in self.threads + self.agents:
             t.start()
+
+    def all_at_work(self):
+        """Or fail: trouble is what a kill brings, and it has not been yet."""
+        idle = [t for t in self.threads + self.agents if not t.is_alive()]
+        if idle:
+            raise AssertionError(f'{len(idle)} clients gave up before the '
+                                 f'kill: {self.trouble} {self.error!r}')
 
     def join(self):
         self.stop.set()
@@ -114,8 +123,9 @@ class Load:
     def work(self, fn, n):
         rnd = random.Random(f'{self.seed}/{n}')
         try:
-            with contextlib.suppress(*TROUBLE):
-                fn(rnd, n)
+            fn(rnd, n)
+        except TROUBLE as e:
+            self.trouble.append(e)
         except Exception as e:
             self.error = e
 
@@ -260,7 +270,9 @@ class Kill(harness.Case):
         self.validity = {}
         self.now = {}           # X-Model: UID, flags, octets
 
-    def one_round(self, seed, seconds):
+    def one_round(self, seed, seconds, least=0):
+        """@least: so much of each kind is done before the kill, however slow
+        the machine is."""
         rig = self.r
         rig.mount(env={})
         dovecot = rig.dovecot(extra='mail_save_crlf = yes\n')
@@ -269,8 +281,12 @@ class Kill(harness.Case):
         self.check(dovecot)
         load = Load(f'{rig.mnt}/alice', dovecot, rig.users['alice'],
                     self.book, seed)
+        before = self.book.acknowledged.copy()
         load.start()
         time.sleep(seconds)
+        harness.wait_for('work', lambda: load.all_at_work() or all(
+            self.book.acknowledged[k] >= before[k] + least for k in KINDS),
+            120)
         rig.daemon.kill()
         rig.daemon.wait()
         rig.daemon = None
@@ -282,7 +298,7 @@ class Kill(harness.Case):
         rig = self.r
         rig.force(rig.mnt)
         harness.wait_for('the end of the mount', lambda: not
-                         harness.mountinfo(rig.mnt), 10)
+                         harness.mountinfo(rig.mnt))
         # Dovecot could not remove them, and one that does not yet have its
         # owner's number in it is waited for two minutes.
         for path, _, names in os.walk(os.path.join(rig.store, 'alice')):
@@ -317,7 +333,7 @@ class Kill(harness.Case):
         for box in BOXES:
             try:
                 harness.wait_for(f'c-client agrees on {box}',
-                                 lambda b=box: self.mbx_agrees(b), 20)
+                                 lambda b=box: self.mbx_agrees(b))
             except AssertionError as e:
                 self.fail(f'{e}: {self.last}; '
                           f'{self.r.folder_status("alice", box)}')
@@ -396,7 +412,9 @@ class Kill(harness.Case):
         rnd = random.Random(seed)
         self.start()
         for n in range(count):
-            self.one_round(f'{seed}/{n}', 0.3 + 2.2 * rnd.random())
+            # Half of them at any moment, logins too, half under full load.
+            self.one_round(f'{seed}/{n}', 0.3 + 2.2 * rnd.random(),
+                           0 if n % 2 else 5)
         self.r.mount()
         dovecot = self.r.dovecot(extra='mail_save_crlf = yes\n')
         dovecot.expected.append('.*')
@@ -404,7 +422,7 @@ class Kill(harness.Case):
         total = self.book.acknowledged
         print(f'# seed {seed}: {count} kills, acknowledged: '
               + ', '.join(f'{n} {k}' for k, n in total.most_common()))
-        for what in ('deliver', 'append', 'store', 'lmtp'):
+        for what in KINDS:
             self.assertGreater(total[what], 2 * count, what)
 
     def test_killed_under_load(self):

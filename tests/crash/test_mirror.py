@@ -83,7 +83,7 @@ def mirrored(rig):
             raise OSError(str(e)) from None
         entry = folder.get('delivered') or {}
         return entry.get('waiting') == 0 and entry['mirrored'] == want
-    harness.wait_for('the mirror', done, 10)
+    harness.wait_for('the mirror', done)
 
 
 def uw(rig_path, *commands):
@@ -180,7 +180,7 @@ class Mirror(steps.Case):
         def do(top):
             uw(legacy(top), 'set 5 \\Flagged Label')
             harness.wait_for('the flags', lambda: f'{BASE}:2,Fa'
-                             in os.listdir(f'{top}/cur'), 10)
+                             in os.listdir(f'{top}/cur'))
         self.follow(do, 2, mailboxes=self.any_mailbox, check=self.uw_did(
             lambda found: f'cur/{BASE}:2,Fa' in found.view['']))
 
@@ -189,7 +189,7 @@ class Mirror(steps.Case):
             uw(legacy(top), 'set 5 \\Deleted', 'expunge')
             harness.wait_for('the file to go', lambda: not any(
                 n.startswith(BASE) for sub in ('cur', 'new')
-                for n in os.listdir(f'{top}/{sub}')), 10)
+                for n in os.listdir(f'{top}/{sub}')))
         self.follow(do, 3, mailboxes=self.any_mailbox, again=False,
                     check=self.uw_did(lambda found: not any(
                         BASE in n for n in found.view[''])))

@@ -33,7 +33,7 @@ class Checker:
         self.learnt = {}    # text: octets, date, of what an agent added to
         self.tries = 0
 
-    def check(self, seconds=6):
+    def check(self, seconds=30):
         """Agreement, in the end; c-client has to wait for the mirror."""
         end = time.monotonic() + seconds
         while True:

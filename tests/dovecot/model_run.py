@@ -202,7 +202,7 @@ class Actor:
             c.sync()
             learnt.update(self._shown(c, op))
             return len(learnt) == len(op['fresh'])
-        harness.wait_for(f'{c.box}: {op["fresh"]}', all_there, 10)
+        harness.wait_for(f'{c.box}: {op["fresh"]}', all_there)
         return learnt
 
     def _shown(self, c, op):
@@ -358,7 +358,7 @@ class Actor:
                     raise
                 return False
             return True
-        harness.wait_for(f'DELETE {name}', delete, 10)
+        harness.wait_for(f'DELETE {name}', delete)
 
     def _subscribe(self, op):
         name = self.known['box'][op['box']]['name']
@@ -437,7 +437,7 @@ class Worker:
             self.send({'end': True})
         with contextlib.suppress(AssertionError, ChildProcessError):
             harness.wait_for('a worker', lambda: os.waitpid(
-                self.pid, os.WNOHANG)[0], 10)
+                self.pid, os.WNOHANG)[0])
             self.pid = 0
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)

@@ -213,7 +213,7 @@ to "{self.top}"
                                 '-e', f'push "{keys}"'],
                        {'HOME': self.home, 'TERM': 'vt100', 'LOGNAME': USER,
                         'PATH': os.environ['PATH'], 'LANG': 'C'})
-        said, deadline = b'', time.monotonic() + 20
+        said, deadline = b'', time.monotonic() + 60
         while time.monotonic() < deadline:
             if not select.select([fd], [], [], 0.5)[0]:
                 continue

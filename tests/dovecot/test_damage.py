@@ -258,7 +258,7 @@ class DamageBefore(harness.Case):
         self.assertEqual(self.uids(), [1, 2])
         self.restore()
         # Dovecot may hold its lock at the first look; then it is the next.
-        harness.wait_for('all of them', lambda: self.uids() == ALL, 5)
+        harness.wait_for('all of them', lambda: self.uids() == ALL)
 
     def test_damaged_and_the_index_lost(self):
         """Nobody knows what is behind the damage but Dovecot: no listing is

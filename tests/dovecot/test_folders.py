@@ -169,7 +169,7 @@ class Folders(harness.Case):
         self.assertNotIn('.lists.a', left)
         # UW makes one of that name: another folder.
         self.r.put('alice', 'mail/lists/a', mailbox(2, 0x51000009))
-        harness.wait_for('lists.a', lambda: 'lists.a' in self.list(), 10)
+        harness.wait_for('lists.a', lambda: 'lists.a' in self.list())
         after = self.facts('lists.a')
         self.assertEqual(after['uidvalidity'], 0x51000009)
         self.assertEqual(sorted(after['mail']), [1, 2])
@@ -220,10 +220,10 @@ class Folders(harness.Case):
     def test_uw_deletes_a_mailbox_with_all_that_was_mirrored(self):
         self.facts('lists.a')
         self.append('lists.a', 1, '\\Seen')
-        harness.wait_for('the mirror', lambda: self.count('lists/a') == 5, 10)
+        harness.wait_for('the mirror', lambda: self.count('lists/a') == 5)
         os.unlink(self.box('lists/a'))
         harness.wait_for('the end of lists.a',
-                         lambda: 'lists.a' not in self.list(), 10)
+                         lambda: 'lists.a' not in self.list())
 
     def test_uw_deletes_a_mailbox_but_not_what_it_never_had(self):
         self.dovecot.stop()
@@ -244,7 +244,7 @@ class Folders(harness.Case):
             except AssertionError:
                 return False    # not noticed yet
         self.dovecot.expected += ['lists.a']
-        harness.wait_for('only what was delivered', only_that, 10)
+        harness.wait_for('only what was delivered', only_that)
         # Who looks before that is known may be told so.
         if 'the mailbox file is gone' in self.r.log():
             self.r.expect_log('the mailbox file is gone')

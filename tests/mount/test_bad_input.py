@@ -207,7 +207,7 @@ class Special(Base):
 
         def filled():
             return sorted(self.messages(self.view('alice', '.born'))) == ALL
-        harness.wait_for('the mailbox that was born', filled, 10)
+        harness.wait_for('the mailbox that was born', filled)
         rig.unmount()
 
     def test_inbox_is_a_fifo(self):
@@ -290,7 +290,7 @@ class Changes(Base):
             for uid, data in got.items():
                 self.assertIn(data, self.texts)
             return sorted(got) == uids
-        harness.wait_for(f'UIDs {uids}', shows, 10)
+        harness.wait_for(f'UIDs {uids}', shows)
 
     texts = TEXTS
 

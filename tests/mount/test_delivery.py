@@ -382,11 +382,14 @@ class Delivery(harness.Case):
         for t in threads:
             t.start()
         time.sleep(3)
-        end.set()
-        for t in threads:
-            t.join()
+        try:
+            harness.wait_for('listings and renames', lambda: problems
+                             or min(*rounds, *looks) > 1)
+        finally:
+            end.set()
+            for t in threads:
+                t.join()
         self.assertEqual(problems, [])
-        self.assertGreater(min(*rounds, *looks), 1)
 
 
 if __name__ == '__main__':

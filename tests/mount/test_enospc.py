@@ -339,8 +339,7 @@ class NewStore(Full):
             time.sleep(0.1)
         self.assertEqual(len(steps.uids_of(f'{rig.store}/{USER}')), 5)
         self.disk.clear()
-        harness.wait_for('all messages', lambda: len(self.view()) == 5 + more,
-                         10)
+        harness.wait_for('all messages', lambda: len(self.view()) == 5 + more)
         self.assertEqual(len(steps.uids_of(self.top)), 5 + more)
         self.check_all()
 
@@ -358,7 +357,7 @@ class NewStore(Full):
                     {n.partition(':')[0] for n in names})
         self.assertFalse([n for n in stay(rig.store) if n.endswith('.tmp')])
         self.disk.clear()
-        harness.wait_for('both folders', lambda: self.try_look(), 10)
+        harness.wait_for('both folders', lambda: self.try_look())
         self.assertEqual([len(self.view()), len(self.view('.box'))], [5, 3])
         self.check_all()
 
@@ -425,7 +424,7 @@ class Index(Full):
                                         index=rig.path('index/db')))
         self.true_or_nothing()
         self.disk.clear()
-        harness.wait_for('all messages', lambda: self.count('.box') == 300, 10)
+        harness.wait_for('all messages', lambda: self.count('.box') == 300)
         self.assertEqual(self.reflag(2, 'FS'), 0)
         self.assertTrue(self.name_of(2).endswith(':2,FS'))
         self.assertEqual(self.mail()[2]['flags'], 'FS')

@@ -195,7 +195,7 @@ class Start(harness.Case):
         self.r.status()
         self.r.unmount()
         harness.wait_for('the daemon to be gone',
-                         lambda: not self.daemons(), 10)
+                         lambda: not self.daemons())
 
     def daemons(self):
         """Processes that were started with our mount point."""
@@ -366,7 +366,7 @@ class Tool(harness.Case):
 
         def scanned():
             return rig.folder_status('alice', 'a.b.c')['state'] == 'ok'
-        harness.wait_for('the scan in the background', scanned, 10)
+        harness.wait_for('the scan in the background', scanned)
         self.assertTrue(rig.folder_status('alice', 'dotted_name')['renamed'])
 
 

@@ -429,7 +429,7 @@ class Gone(OpsCase):
             except OSError as e:
                 self.assertIn(e.errno, (errno.EIO, errno.ENOENT))
                 return False
-        harness.wait_for(f'{names} in {path}', is_so, 10)
+        harness.wait_for(f'{names} in {path}', is_so)
 
     def test_a_new_folder_takes_the_name(self):
         self.r.mount()

@@ -52,7 +52,7 @@ class FolderCase(harness.Case):
     def wait_folders(self, *names):
         want = {f'.{n}' for n in names}
         harness.wait_for(f'{want}, is {self.folders()}',
-                         lambda: self.folders() == want, 10)
+                         lambda: self.folders() == want)
 
     def facts(self, name):
         """What must stay the same: names, inode numbers, octets, control

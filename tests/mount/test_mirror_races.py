@@ -68,7 +68,7 @@ class Races(harness.Case):
         self.number(first, bases)
         last = first + len(bases) - 1
         harness.wait_for('the last one in the MBX',
-                         lambda: self.in_mbx(path, last), 20)
+                         lambda: self.in_mbx(path, last))
         end.set()
         for t in crowd:
             t.join(20)
@@ -111,7 +111,7 @@ class Races(harness.Case):
         with open(f'{self.top}/dovecot-uidlist', encoding='utf-8') as f:
             first = int(f.readline().split(' N')[1].split()[0])
         harness.as_user(self.uid, self.number, first, ['17.agent'])
-        harness.wait_for('the copy', lambda: self.in_mbx(path, first), 10)
+        harness.wait_for('the copy', lambda: self.in_mbx(path, first))
         lock = f'{self.top}/dovecot-uidlist.lock'
         with open(lock, 'x', encoding='utf-8') as f:
             f.write(f'{os.getpid()}:{os.uname().nodename}')
@@ -120,7 +120,7 @@ class Races(harness.Case):
                           if n.endswith('a')])
         os.unlink(lock)
         harness.wait_for('the letter', lambda: '17.agent:2,a'
-                         in os.listdir(f'{self.top}/cur'), 5)
+                         in os.listdir(f'{self.top}/cur'))
         self.assertEqual(rig.folder_status('alice', 'INBOX')['delivered'][
             'mirrored'], 1)
 
@@ -132,7 +132,7 @@ class Races(harness.Case):
             first = int(f.readline().split(' N')[1].split()[0])
         harness.as_user(self.uid, self.number, first,
                         ['17.a', '17.b', '17.a'])
-        harness.wait_for('the copy', lambda: self.in_mbx(path, first + 2), 10)
+        harness.wait_for('the copy', lambda: self.in_mbx(path, first + 2))
         with open(path, 'rb') as f:
             found = mbxfile.records(f.read())[3:]
         self.assertEqual([(r['uid'] - first, r['text']) for r in found],

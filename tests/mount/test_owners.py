@@ -115,7 +115,7 @@ class Owners(harness.Case):
         self.assertGreater(len(os.listdir(self.view('anna', '.flags/cur'))), 9)
         self.assert_errno(errno.EIO, os.listdir, self.view('anna', 'cur'))
         os.chown(inbox, ANNA, ANNA)
-        harness.wait_for('INBOX', self.inbox_is_there, 10)
+        harness.wait_for('INBOX', self.inbox_is_there)
         self.r.remount()
         self.assertTrue(self.inbox_is_there())
         self.assertEqual(owners(f'{self.r.store}/anna'), {ANNA})

@@ -383,7 +383,7 @@ class Passthrough(harness.Case):
 
         def shows():
             return sorted(os.listdir(self.m('new'))) == ['1', '2']
-        harness.wait_for('a file made in the store', shows, 5)
+        harness.wait_for('a file made in the store', shows)
         self.assertEqual(read(self.m('new/2')), b'y')
 
 

@@ -139,7 +139,7 @@ class Descriptors(harness.Case):
             self.assertEqual(
                 os.stat(f'{self.top}/cur/{name}').st_mode & 0o777, 0o640)
         harness.wait_for('the end of a name', lambda: not os.path.exists(
-            f'{cur}/4.x:2,S'), 5)
+            f'{cur}/4.x:2,S'))
 
     def test_walks_by_descriptors(self):
         """What du, find and tar do: the directory stays open all the time."""
@@ -186,15 +186,15 @@ class Descriptors(harness.Case):
                 stderr=subprocess.DEVNULL) for _ in range(3)]
             self.r.others += walkers
             harness.wait_for('a crowd', lambda: 'the limit is near'
-                             in self.r.log(), 20)
+                             in self.r.log())
             time.sleep(0.1)
             proc, self.r.daemon = self.r.daemon, None
             os.kill(proc.pid, sig)
-            self.assertEqual(proc.wait(10), 0 if sig == signal.SIGTERM
+            self.assertEqual(proc.wait(harness.WAIT), 0 if sig == signal.SIGTERM
                              else -sig, self.r.log())
             harness.run(['umount', '-l', self.r.mnt])
             for w in walkers:
-                w.wait(10)
+                w.wait(harness.WAIT)
             open(self.r.log_name, 'w').close()
         self.r.expected = []
 
@@ -329,7 +329,8 @@ class Crowd(harness.Case):
             time.sleep(.05)
         for t in threads:
             t.join()
-        self.assertLess(slowest, 2)
+        # Who has to wait for a thread waits for most of lockwait.
+        self.assertLess(slowest, 4)
 
 
 class Groups(harness.Case):

@@ -145,7 +145,7 @@ class Apart(Refused):
             alice = [u for u in self.r.status()['users']
                      if u['name'] == 'alice'][0]
             return alice['not_served']
-        found = harness.wait_for('its name', named, 15)
+        found = harness.wait_for('its name', named)
         self.assertEqual([x['path'] for x in found], ['loop'])
         self.assertIn('mount', found[0]['why'])
         harness.run(['umount', loop])

@@ -353,11 +353,20 @@ class Stress(harness.Case):
         for t in threads:
             t.start()
         self.stop.wait(STRESS_SECONDS)
-        self.stop.set()
-        for t in threads:
-            t.join(120)
+        try:
+            harness.wait_for('enough of everything', lambda: self.errors
+                             or self.is_enough(), 120)
+        finally:
+            self.stop.set()
+            for t in threads:
+                t.join(120)
         self.assertEqual(self.errors, [])
         self.verify(boxes[0])
+
+    def is_enough(self):
+        return len(self.gone) > 3 and all(
+            self.sent.get(kind, 0) > 5
+            for kind in ('oursDraft', 'oursSeen', 'dmail'))
 
     def verify(self, ours):
         ours.do('assign')
@@ -380,10 +389,8 @@ class Stress(harness.Case):
             self.assertEqual(
                 r['text'], self.text('first', r['uid']).replace(b'\n',
                                                                 b'\r\n'))
-        for kind in ('oursDraft', 'oursSeen', 'dmail'):
-            self.assertGreater(self.sent.get(kind, 0), 5, self.sent)
-        self.assertGreater(len(self.gone), 3)
-        self.assertLess(self.later, 5)
+        # It loses that race more often where it is slower.
+        self.assertLess(self.later, max(5, self.sent['dmail']))
 
         names = {'\\Draft': 0x20, '\\Seen': 1, '\\Flagged': 4}
         for (uid, what), want in self.state.items():

@@ -119,7 +119,7 @@ class Follow(harness.Case):
         self.assertEqual(self.letters(), {1: '', 2: ''})
         os.unlink(lock)
         harness.wait_for('the letter',
-                         lambda: self.letters() == {1: 'a', 2: ''}, 5)
+                         lambda: self.letters() == {1: 'a', 2: ''})
         with open(f'{self.top}/dovecot-keywords') as f:
             self.assertEqual(f.read(), '0 Label\n')
 
@@ -141,7 +141,7 @@ class Follow(harness.Case):
                   f'{self.top}/dovecot-keywords')
         os.unlink(lock)
         harness.wait_for('both letters',
-                         lambda: self.letters() == {1: 'b', 2: 'a'}, 5)
+                         lambda: self.letters() == {1: 'b', 2: 'a'})
         with open(f'{self.top}/dovecot-keywords') as f:
             self.assertEqual(f.read(), '0 Theirs\n1 Label\n')
 
@@ -183,7 +183,7 @@ class Follow(harness.Case):
         self.assertNotIn('dovecot-uidlist', os.listdir(store))
         os.unlink(f'{store}/dovecot-uidlist.lock')
         self.top = f'{self.r.mnt}/alice/.box'
-        harness.wait_for('three names', lambda: len(self.names()) == 3, 5)
+        harness.wait_for('three names', lambda: len(self.names()) == 3)
         self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3])
 
     def test_a_reset_waits_for_the_list(self):
@@ -201,7 +201,7 @@ class Follow(harness.Case):
             os.listdir(f'{self.top}/cur')
         os.unlink(lock)
         harness.wait_for('the new names', lambda: self.uidlist().keys()
-                         == self.names(), 5)
+                         == self.names())
         with open(f'{self.top}/dovecot-uidlist') as f:
             self.assertIn(f'V{0x4c000001} ', f.readline())
 

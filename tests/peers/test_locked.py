@@ -50,7 +50,7 @@ class Locked(harness.Case):
             yield jobs
 
     def test_one_user_cannot_stop_the_others(self):
-        self.r.mount(self.r.options(lockwait=3))
+        self.r.mount(self.r.options(lockwait=6))
         top = f'{self.r.mnt}/alice'
         before = set(os.listdir(f'{top}/cur'))
         os.listdir(f'{self.r.mnt}/bob/cur')
@@ -59,15 +59,15 @@ class Locked(harness.Case):
             with self.crowd(f'{top}/cur') as jobs:
                 for _ in range(5):
                     self.assertLess(
-                        took(lambda: os.listdir(f'{self.r.mnt}/bob/cur')), 1)
+                        took(lambda: os.listdir(f'{self.r.mnt}/bob/cur')), 3)
                     # Nor is another folder of the same user.
                     self.assertLess(
-                        took(lambda: os.listdir(f'{top}/.gaps/cur')), 1)
+                        took(lambda: os.listdir(f'{top}/.gaps/cur')), 3)
             # Waits do not add up.
-            self.assertLess(max(j.result() for j in jobs), 8)
+            self.assertLess(max(j.result() for j in jobs), 20)
         harness.wait_for('the new message', lambda: len(
             set(os.listdir(f'{top}/cur')) | set(os.listdir(f'{top}/new')))
-            > len(before), 5)
+            > len(before))
 
     def test_the_end_does_not_wait(self):
         proc = self.r.mount(self.r.options(lockwait=30))
@@ -75,7 +75,7 @@ class Locked(harness.Case):
         with self.kept('INBOX'):
             with self.crowd(f'{self.r.mnt}/alice/cur'):
                 os.kill(proc.pid, signal.SIGTERM)
-                self.assertEqual(proc.wait(10), 0)
+                self.assertEqual(proc.wait(20), 0)
                 self.r.daemon = None
         if 'locked' in self.r.log():
             self.r.expect_log('locked')
