@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,7 +37,7 @@
 #include "compat/log.h"
 #include "compat/text.h"
 
-enum { POLL_FIRST_US = 200, POLL_MAX_US = 5000 };
+enum { POLL_FIRST_US = 200, POLL_MAX_US = 5000, SAY_AGAIN_US = 60000000 };
 
 static atomic_bool cancelled;
 
@@ -51,10 +52,27 @@ bool mbxlock_is_cancelled(void)
 }
 
 static _Thread_local unsigned limit_ms = UINT_MAX;
+static _Thread_local struct mbxlock_past recent;
 
 void mbxlock_limit(unsigned ms)
 {
 	limit_ms = ms;
+	recent = (struct mbxlock_past){ .taken = false };
+}
+
+struct mbxlock_past mbxlock_past(void)
+{
+	return recent;
+}
+
+/* Somebody else has the lock on the file at @fd. */
+static void note_missed(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0)
+		recent = (struct mbxlock_past){ .dev = st.st_dev,
+						.ino = st.st_ino };
 }
 
 struct mbxlock_wait mbxlock_wait_start(unsigned ms)
@@ -87,6 +105,7 @@ static int lock_within(int fd, int how, struct mbxlock_wait *w)
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
 	} while (mbxlock_wait_more(w));
+	note_missed(fd);
 	return -EAGAIN;
 }
 
@@ -113,7 +132,30 @@ int mbxlock_exclusive(int fd)
 		ret = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
 	} while (ret == -EINTR);
 	log_trace(LOG_LOCK, "exclusive fd %d: %d", fd, ret);
-	return ret == -EWOULDBLOCK ? -EBUSY : ret;
+	if (ret != -EWOULDBLOCK)
+		return ret;
+	note_missed(fd);
+	return -EBUSY;
+}
+
+/* Of one lock file this is tried again and again: said once a minute. */
+static void say_unusable(const char *path, const char *why)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static char last[sizeof(((struct mbxparse *)NULL)->path)];
+	static int64_t said_us;
+	int64_t now = clock_us();
+	bool again;
+
+	(void)pthread_mutex_lock(&lock);
+	again = strcmp(last, path) == 0 && now - said_us < SAY_AGAIN_US;
+	if (!again) {
+		(void)snprintf(last, sizeof(last), "%s", path);
+		said_us = now;
+	}
+	(void)pthread_mutex_unlock(&lock);
+	if (!again)
+		log_err("mbxlock: %s: %s", path, why);
 }
 
 /* What must hold of a lock file by name before it is opened. */
@@ -122,19 +164,21 @@ static int name_is_safe(const char *path, struct stat *st)
 	if (lstat(path, st) < 0)
 		return -errno;
 	if (S_ISLNK(st->st_mode)) {
-		log_err("mbxlock: %s: is a symbolic link, so the mailbox "
-			"cannot be locked; find out who made it, remove it",
-			path);
+		say_unusable(path,
+			     "is a symbolic link, so the mailbox cannot "
+			     "be locked; find out who made it, remove "
+			     "it");
 		return -ELOOP;
 	}
 	if (!S_ISREG(st->st_mode)) {
-		log_err("mbxlock: %s: is not a regular file; remove it", path);
+		say_unusable(path, "is not a regular file; remove it");
 		return -EACCES;
 	}
 	if (st->st_nlink > 1) {
-		log_err("mbxlock: %s: has %ju hard links, so the mailbox "
-			"cannot be locked; find out who made them, remove it",
-			path, (uintmax_t)st->st_nlink);
+		say_unusable(path,
+			     "has hard links, so the mailbox cannot be "
+			     "locked; find out who made them, remove "
+			     "it");
 		return -EMLINK;
 	}
 	return 0;
@@ -157,9 +201,9 @@ static int open_lock_file(const char *path)
 		int err = -errno;
 
 		if (err == -EACCES && ret == 0)
-			log_err("mbxlock: %s: exists and cannot be opened for "
-				"writing: chmod 0666 it",
-				path);
+			say_unusable(path,
+				     "exists and cannot be opened for "
+				     "writing: chmod 0666 it");
 		return err;
 	}
 	if (ret == -ENOENT)
@@ -222,6 +266,8 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 	identity_leave(was);
 	if (ret == -ESTALE)
 		ret = -EAGAIN;
+	if (ret == 0)
+		recent = (struct mbxlock_past){ .taken = true };
 	log_trace(LOG_LOCK, "parse %s: %d", out->path, ret);
 	return ret;
 }
@@ -244,41 +290,46 @@ void mbxlock_parse_release(const struct mbxparse *l,
 	log_trace(LOG_LOCK, "release %s", l->path);
 }
 
-static void name_of(long pid, char *out, size_t size)
+/* ---- who it is ----------------------------------------------------------- */
+
+/* False: he ended meanwhile, or /proc does not show him. */
+static bool name_of(long pid, char *out, size_t size)
 {
 	char path[64];
 	char comm[32] = "";
 	FILE *f;
 
-	if (text_path(path, sizeof(path), "/proc/%ld/comm", pid) < 0)
-		return;
+	if (pid <= 0 ||
+	    text_path(path, sizeof(path), "/proc/%ld/comm", pid) < 0)
+		return false;
 	f = fopen(path, "re");
-	if (f) {
-		if (fgets(comm, sizeof(comm), f))
-			comm[strcspn(comm, "\n")] = '\0';
-		(void)fclose(f);
-	}
+	if (!f)
+		return false;
+	if (fgets(comm, sizeof(comm), f))
+		comm[strcspn(comm, "\n")] = '\0';
+	(void)fclose(f);
 	(void)snprintf(out, size, "pid %ld (%s)", pid, comm);
+	return true;
 }
 
-void mbxlock_holder(int fd, char *out, size_t size)
+/*
+ * "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF"; whoever waits has a "->"
+ * in it. Quirk: the device is the filesystem's, which on btrfs is not what
+ * stat() says; nobody is found there.
+ */
+static bool find_holder(dev_t dev, uint64_t ino, char *out, size_t size)
 {
 	char want[64];
 	char line[256];
-	struct stat st;
+	bool found = false;
 	FILE *f;
 
-	(void)snprintf(out, size, "an unknown process");
-	if (fstat(fd, &st) < 0)
-		return;
-	/* "1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF" */
-	if (text_path(want, sizeof(want), " %02x:%02x:%ju ", major(st.st_dev),
-		      minor(st.st_dev), (uintmax_t)st.st_ino) < 0)
-		return;
+	(void)snprintf(want, sizeof(want), " %02x:%02x:%ju ", major(dev),
+		       minor(dev), (uintmax_t)ino);
 	f = fopen("/proc/locks", "re");
 	if (!f)
-		return;
-	while (fgets(line, sizeof(line), f)) {
+		return false;
+	while (!found && fgets(line, sizeof(line), f)) {
 		const char *place = strstr(line, want);
 		const char *pid = place;
 
@@ -286,8 +337,26 @@ void mbxlock_holder(int fd, char *out, size_t size)
 			continue;
 		while (pid > line && pid[-1] != ' ')
 			pid--;
-		name_of(strtol(pid, NULL, 10), out, size);
-		break;
+		found = name_of(strtol(pid, NULL, 10), out, size);
 	}
 	(void)fclose(f);
+	return found;
+}
+
+bool mbxlock_keeper(const struct mbxlock_past *past, char *out, size_t size)
+{
+	(void)snprintf(out, size, "another process");
+	return past->ino && find_holder(past->dev, past->ino, out, size);
+}
+
+void mbxlock_holder(int fd, char *out, size_t size)
+{
+	struct mbxlock_past file = { .taken = false };
+	struct stat st;
+
+	if (fstat(fd, &st) == 0) {
+		file.dev = st.st_dev;
+		file.ino = st.st_ino;
+	}
+	(void)mbxlock_keeper(&file, out, size);
 }

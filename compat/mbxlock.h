@@ -75,6 +75,17 @@ void mbxlock_parse_release(const struct mbxparse *l,
 
 /**
  * mbxlock_holder - who holds a flock on the file at @fd, from /proc/locks
- * @out: "pid 123 (dmail)" or "an unknown process"
+ * @out: "pid 123 (dmail)" or "another process"
  */
 void mbxlock_holder(int fd, char *out, size_t size);
+
+/* What became of a thread's locks. */
+struct mbxlock_past {
+	bool taken;	   /* a parse lock, and none was missed after it */
+	uint64_t dev, ino; /* the file whose lock was not had; 0: none */
+};
+/** mbxlock_past - of the calling thread, since its last mbxlock_limit() */
+struct mbxlock_past mbxlock_past(void);
+/** mbxlock_keeper - mbxlock_holder() of the file that @past tells of
+ * Return: whether he is known. */
+bool mbxlock_keeper(const struct mbxlock_past *past, char *out, size_t size);

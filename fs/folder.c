@@ -15,6 +15,7 @@
 #include "compat/text.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
+#include "fs/kept.h"
 #include "fs/mirror.h"
 #include "fs/seed.h"
 #include "fs/user.h"
@@ -346,6 +347,7 @@ void folder_patience_begin(struct folder *f)
 
 void folder_patience_end(struct folder *f, ssize_t result)
 {
+	kept_look(f);
 	mbxlock_limit(UINT_MAX);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
 	if (result == -EAGAIN)

@@ -26,6 +26,7 @@
 #include "compat/journal.h"
 #include "compat/ledger.h"
 #include "compat/letters.h"
+#include "compat/mbxlock.h"
 #include "compat/store.h"
 #include "fs/fs.h"
 #include "fs/watch.h"
@@ -79,6 +80,15 @@ struct folder_settle {
 	struct folder *next;
 };
 
+/* kept.c: another process keeps the mailbox locked, or changes to it fail for
+ * other such reasons; with @lock. */
+struct folder_kept {
+	struct mbxlock_past file;
+	int64_t since_ms; /* clock_ms(); 0: that is not so */
+	bool known;	  /* who it is could be seen */
+	uint64_t failed;  /* changes */
+};
+
 struct folder {
 	struct fs *fs;
 	struct user *user;
@@ -121,6 +131,8 @@ struct folder {
 	bool letters_known;	/* id.letters is what Dovecot's file says */
 	struct stamp fresh;	/* the stamp that readers compare with */
 
+	struct folder_kept kept;
+
 	struct graves *graves; /* of expunged messages; NULL */
 
 	struct journal *_Atomic journal;  /* folder_journal(); NULL */
@@ -128,6 +140,7 @@ struct folder {
 	int journal_error;
 	atomic_bool lettered; /* it has letters of messages */
 
+	atomic_bool is_kept; /* there is something in @kept */
 	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;

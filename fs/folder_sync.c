@@ -23,6 +23,7 @@
 #include "compat/text.h"
 #include "compat/uidlist.h"
 #include "fs/follow.h"
+#include "fs/kept.h"
 #include "fs/lease.h"
 #include "fs/mirror.h"
 #include "fs/seed.h"
@@ -420,7 +421,8 @@ static int hide_short(struct folder *f, struct index_folder *row,
 /* Once, until something else happens. */
 static void note_failure(struct folder *f, int err)
 {
-	char name[400];
+	struct mbxlock_past past = mbxlock_past();
+	char name[400], who[KEPT_BY];
 
 	if (f->last_error == err ||
 	    (err == -EAGAIN && (f->glance || mbxlock_is_cancelled())) ||
@@ -430,11 +432,17 @@ static void note_failure(struct folder *f, int err)
 	if (err == -EBUSY)
 		return; /* seed_folder() has said which file is held */
 	folder_log_name(f, name, sizeof(name));
-	log_err("%s: cannot be brought up to date: %s", name,
-		err == -EAGAIN
-			? "another process keeps the mailbox, or Dovecot's "
-			  "control files, locked"
-			: strerrordesc_np(-err));
+	(void)mbxlock_keeper(&past, who, sizeof(who));
+	if (err == -EAGAIN && past.ino)
+		log_err("%s: cannot be brought up to date: %s keeps the "
+			"mailbox locked",
+			name, who);
+	else
+		log_err("%s: cannot be brought up to date: %s", name,
+			err == -EAGAIN
+				? "another process keeps the mailbox, or "
+				  "Dovecot's control files, locked"
+				: strerrordesc_np(-err));
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "compat/text.h"
 #include "fs/attr.h"
 #include "fs/folder_internal.h"
+#include "fs/kept.h"
 #include "fs/lease.h"
 #include "fs/move.h"
 #include "fs/remove.h"
@@ -118,6 +119,7 @@ static int rename_locked(struct user *u, struct folder *f, const char *dir)
 	struct mbxmove box;
 	int ret = move_begin(u, f, &box);
 
+	kept_refused(f, "cannot be renamed", ret);
 	if (ret < 0)
 		return ret;
 	ret = find_legacy(u, &box, dir, legacy);

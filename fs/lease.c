@@ -19,6 +19,7 @@
 #include "compat/log.h"
 #include "compat/mbxlock.h"
 #include "fs/folder_internal.h"
+#include "fs/kept.h"
 #include "fs/settle.h"
 #include "fs/user.h"
 #include "index/sync.h"
@@ -182,6 +183,7 @@ static int begin_within(struct folder *f, int64_t ms)
 		atomic_store(&f->sync_since, clock_ms());
 		ret = begin(f);
 		atomic_store(&f->sync_since, 0);
+		kept_look(f);
 		mbxlock_limit(UINT_MAX);
 		if (ret == 0)
 			enlist(f);

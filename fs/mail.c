@@ -12,6 +12,7 @@
 #include "fs/change.h"
 #include "fs/copy.h"
 #include "fs/files.h"
+#include "fs/kept.h"
 #include "fs/mail_internal.h"
 #include "fs/mirror.h"
 #include "fs/user.h"
@@ -216,7 +217,7 @@ static int move_message(struct fs *fs, const struct place *p,
 /* Dovecot shows a flag that could not be written, and forgets it. */
 static int said(const struct place *p, const char *what, int ret)
 {
-	char name[400];
+	char name[400], who[KEPT_BY];
 
 	if (ret == 0)
 		atomic_store(&p->f->read_only, false);
@@ -230,9 +231,15 @@ static int said(const struct place *p, const char *what, int ret)
 			strerrordesc_np(EROFS));
 		return ret;
 	}
-	log_warn("%s: %s: %s", name, what,
-		 ret == -EAGAIN ? "another process keeps the mailbox locked"
-				: "the mailbox changes again and again");
+	if (!kept_first(p->f))
+		return -EIO;
+	kept_by(p->f, who);
+	if (ret == -EAGAIN)
+		log_warn("%s: %s: %s keeps the mailbox locked", name, what,
+			 who);
+	else
+		log_warn("%s: %s: the mailbox changes again and again", name,
+			 what);
 	return -EIO;
 }
 

@@ -23,6 +23,7 @@
 #include "fs/control.h"
 #include "fs/folder.h"
 #include "fs/lease.h"
+#include "fs/lockdir.h"
 #include "fs/mirror.h"
 #include "fs/mountpoint.h"
 #include "fs/node.h"
@@ -410,7 +411,7 @@ int main(int argc, char **argv)
 		options_fini(&opt);
 		return ret < 0 ? EXIT_SYSTEM : 0;
 	}
-	if (mountpoint_check(&opt) < 0) {
+	if (mountpoint_check(&opt) < 0 || lockdir_check(&opt) < 0) {
 		options_fini(&opt);
 		return EXIT_MOUNT;
 	}

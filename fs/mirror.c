@@ -17,6 +17,7 @@
 #include "compat/log.h"
 #include "fs/files.h"
 #include "fs/folder_internal.h"
+#include "fs/kept.h"
 #include "fs/mirror_internal.h"
 #include "fs/user.h"
 
@@ -278,8 +279,9 @@ const char *mirror_waits_for(struct folder *f)
 
 void mirror_say_why(struct mirror *m, const char *why)
 {
-	char name[400];
+	char name[400], who[KEPT_BY];
 	const char *was;
+	int64_t ms;
 
 	(void)pthread_mutex_lock(&m->lock);
 	was = m->why;
@@ -288,7 +290,11 @@ void mirror_say_why(struct mirror *m, const char *why)
 	if (!why == !was && (!why || strcmp(why, was) == 0))
 		return;
 	folder_log_name(m->folder, name, sizeof(name));
-	if (why)
+	if (why && kept_now(m->folder, who, &ms))
+		log_warn("%s: what was delivered here is not in the MBX yet: "
+			 "%s (%s); tried again and again",
+			 name, why, who);
+	else if (why)
 		log_warn("%s: what was delivered here is not in the MBX yet: "
 			 "%s; tried again and again",
 			 name, why);

@@ -273,6 +273,7 @@ static int set_index(struct parser *p, const char *value)
 
 static int set_lockdir(struct parser *p, const char *value)
 {
+	p->out->has_lockdir = true;
 	return set_path(p, "lockdir", value, &p->out->lockdir);
 }
 
@@ -478,7 +479,9 @@ static int default_subscriptions(struct parser *p)
 
 static int default_lockdir(struct parser *p)
 {
-	return p->out->lockdir ? 0 : set_lockdir(p, "/tmp");
+	return p->out->lockdir
+		? 0
+		: set_path(p, "lockdir", "/tmp", &p->out->lockdir);
 }
 
 static int flag_letters(struct parser *p, const char *arg)

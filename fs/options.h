@@ -30,6 +30,7 @@ struct options {
 	char *index;	  /* absolute */
 	char *mountpoint; /* absolute */
 	char *lockdir;
+	bool has_lockdir; /* it was given */
 	unsigned lock_ms;
 	enum foldername_dots dots;
 	enum options_scan scan;

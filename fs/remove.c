@@ -10,6 +10,7 @@
 #include "compat/mbxmove.h"
 #include "compat/text.h"
 #include "fs/folder_internal.h"
+#include "fs/kept.h"
 #include "fs/mirror.h"
 #include "fs/move.h"
 #include "fs/trash.h"
@@ -141,6 +142,7 @@ int remove_folder(struct user *u, struct folder *f, remove_dir_fn *away,
 
 	if (ret == -ENOENT || ret == -ENOTDIR)
 		return remove_locked(u, f, NULL, away, arg);
+	kept_refused(f, "cannot be deleted", ret);
 	if (ret < 0)
 		return ret;
 	ret = remove_locked(u, f, &box, away, arg);

@@ -14,6 +14,7 @@
 #include "compat/uidlist.h"
 #include "fs/change.h"
 #include "fs/folder.h"
+#include "fs/kept.h"
 #include "fs/mirror.h"
 #include "fs/seed.h"
 #include "fs/user.h"
@@ -237,6 +238,18 @@ static void add_delivered(struct folder *f, json_t *j, bool disagreements)
 
 /* ---- legacy folders ------------------------------------------------------ */
 
+static void add_kept(struct folder *f, json_t *j)
+{
+	char who[KEPT_BY];
+	int64_t ms;
+
+	if (kept_now(f, who, &ms))
+		(void)json_object_set_new(j, "locked",
+					  json_pack("{s:o, s:I}", "by",
+						    name_json(who), "ms",
+						    (json_int_t)ms));
+}
+
 static json_t *folder_json(struct folder *f)
 {
 	static const char *const states[] = { "waiting", "ok", "damaged",
@@ -258,6 +271,7 @@ static json_t *folder_json(struct folder *f)
 		(void)json_object_set_new(j, "damage", damage_json(&f->damage));
 	(void)pthread_rwlock_unlock(&f->lock);
 	(void)json_object_set_new(j, "store", store_json(f->user, f->dir));
+	add_kept(f, j);
 	add_delivered(f, j, disagreements);
 	return j;
 }

@@ -9,6 +9,7 @@
 #include "compat/log.h"
 #include "compat/mbx.h"
 #include "compat/mbxcompact.h"
+#include "compat/mbxlock.h"
 #include "compat/pattern.h"
 #include "compat/text.h"
 #include "tools/cmd.h"
@@ -52,6 +53,8 @@ static int compact_file(const char *path, const struct how *how,
 static const char *reason(int rc, const struct mbxcompact *c, char *out,
 			  size_t size)
 {
+	struct mbxlock_past past = mbxlock_past();
+	char who[64];
 	const char *text;
 	int n;
 
@@ -69,7 +72,8 @@ static const char *reason(int rc, const struct mbxcompact *c, char *out,
 			     c->want, c->fault);
 		break;
 	case -EAGAIN:
-		n = snprintf(out, size, "stays locked; try again");
+		(void)mbxlock_keeper(&past, who, sizeof(who));
+		n = snprintf(out, size, "%s keeps it locked; try again", who);
 		break;
 	case -ENOSPC:
 	case -EDQUOT:

@@ -123,6 +123,15 @@ static void print_damage(const json_t *damage, const json_t *legacy)
 	print_text("      in ", legacy, "path", "\n");
 }
 
+static void print_locked(const json_t *locked)
+{
+	if (!locked)
+		return;
+	(void)printf("      locked for %.1f s",
+		     (double)number(locked, "ms") / 1000);
+	print_text(" by ", locked, "by", "\n");
+}
+
 /* What a mirror has to say, if anything was delivered. */
 static void print_delivered(const json_t *d)
 {
@@ -208,6 +217,7 @@ static void print_folder(const json_t *folder)
 			print_word("      keyword that the MBX cannot hold: ",
 				   json_string_value(word), "\n");
 	}
+	print_locked(json_object_get(folder, "locked"));
 	print_delivered(json_object_get(folder, "delivered"));
 	print_disagreements(legacy);
 	if (damage)

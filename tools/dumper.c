@@ -7,6 +7,7 @@
 #include "compat/digest.h"
 #include "compat/dump.h"
 #include "compat/log.h"
+#include "compat/mbxlock.h"
 #include "compat/text.h"
 
 enum { PIECE = 1 << 20 };
@@ -187,6 +188,8 @@ static int print_folder(FILE *f, struct box *b, const struct entry *e)
 	struct messages a = { .count = 0 };
 	struct scan scan = { .uidvalidity = 0 };
 	struct dump_folder head = { .dir = e->dir };
+	struct mbxlock_past past;
+	char who[64];
 	int ret = b->ops->scan(b, &scan, add_message, &a);
 
 	head.uidvalidity = scan.uidvalidity;
@@ -203,10 +206,13 @@ static int print_folder(FILE *f, struct box *b, const struct entry *e)
 			(uintmax_t)scan.damage.off, scan.damage.text);
 		return ret == 0 ? -EBADMSG : ret;
 	}
-	if (ret < 0)
+	if (ret < 0 && ret != -EAGAIN)
 		log_err("%s: cannot be read: %s", e->name,
-			ret == -EAGAIN ? "it stays locked"
-				       : strerrordesc_np(-ret));
+			strerrordesc_np(-ret));
+	past = mbxlock_past();
+	(void)mbxlock_keeper(&past, who, sizeof(who));
+	if (ret == -EAGAIN)
+		log_err("%s: cannot be read: %s keeps it locked", e->name, who);
 	return ret;
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -97,6 +98,98 @@ class Locked(harness.Case):
         finally:
             os.unlink(lock)
             os.close(fd)
+
+    @contextlib.contextmanager
+    def parse_lock(self, *names):
+        """The parse lock in a process that never lets go; its pid."""
+        st = os.stat(self.r.legacy_file('alice', *names))
+        name = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        code = ('import fcntl, os, sys\nos.umask(0)\n'
+                f'fd = os.open({name!r}, os.O_CREAT | os.O_RDWR, 0o666)\n'
+                'fcntl.flock(fd, fcntl.LOCK_EX)\n'
+                'print("ok", flush=True)\nsys.stdin.read()\n'
+                f'os.unlink({name!r})\n')
+        proc = subprocess.Popen([sys.executable, '-c', code], text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.assertEqual(proc.stdout.readline(), 'ok\n')
+            yield proc.pid
+        finally:
+            proc.stdin.close()
+            proc.wait(10)
+            proc.stdout.close()
+
+    def set_flags(self, top, names):
+        """How many of them could be set."""
+        done = 0
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.rename(f'{top}/{name}',
+                          f'{top}/{name.split(":")[0]}:2,FS')
+                done += 1
+        return done
+
+    def locked(self, folder='INBOX'):
+        return self.r.folder_status('alice', folder).get('locked')
+
+    def test_who_it_is_is_told_once(self):
+        self.r.mount(self.r.options(lockwait=0))
+        top = f'{self.r.mnt}/alice/cur'
+        names = [n for n in os.listdir(top) if not n.endswith(':2,FS')]
+        self.assertIsNone(self.locked())
+        with self.parse_lock('INBOX') as pid:
+            for _ in range(50):
+                self.assertEqual(self.set_flags(top, names[:2]), 0)
+            said = [line for line in self.r.log().splitlines()
+                    if 'cannot be renamed' in line]
+            self.assertEqual(len(said), 1, said)
+            self.assertRegex(said[0], f': pid {pid} .python3.* keeps')
+            self.assertRegex(self.locked()['by'], f'^pid {pid} ')
+            self.assertRegex(self.r.tool('status', self.r.mnt).stdout,
+                             f'locked for .* by pid {pid} ')
+            self.assertEqual(
+                len(os.listdir(f'{self.r.mnt}/alice/.gaps/cur')) > 0, True)
+        self.assertIsNone(self.locked())
+        self.assertEqual(self.set_flags(top, names[:1]), 1)
+        self.r.expect_log(f'cannot be renamed: pid {pid} ',
+                          'can be changed again; 99 more changes had failed')
+        with self.parse_lock('INBOX') as pid:
+            self.assertEqual(self.set_flags(top, names[1:2]), 0)
+        self.r.expect_log(f'cannot be renamed: pid {pid} ')
+
+    def test_new_mail_that_waits_says_for_whom(self):
+        self.r.mount(self.r.options(lockwait=0))
+        top = f'{self.r.mnt}/alice'
+        os.listdir(f'{top}/cur')
+        self.r.make('alice', 'deliver', 'INBOX')
+        with self.parse_lock('INBOX') as pid:
+            with contextlib.suppress(OSError):
+                os.listdir(f'{top}/cur')
+            self.assertRegex(self.locked()['by'], f'^pid {pid} ')
+        self.r.expect_log('cannot be brought up to date: '
+                          f'pid {pid} .python3.* keeps the mailbox locked')
+
+    def test_a_session_of_uw_is_named(self):
+        """A folder that somebody has open can be neither renamed nor
+        deleted."""
+        self.r.mount()
+        top = f'{self.r.mnt}/alice'
+        os.listdir(f'{top}/.gaps/cur')
+        uid = self.r.users['alice']
+        with subprocess.Popen(
+                [harness.CC_MAKE, '-o', f'{uid}:{uid}',
+                 self.r.legacy_file('alice'), 'session', './mail/gaps'],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, **harness.NO_LEAKS}) as session:
+            self.assertTrue(session.stdout.readline().startswith('ok'))
+            with self.assertRaises(OSError):
+                os.rename(f'{top}/.gaps', f'{top}/.other')
+            session.stdin.write('quit\n')
+            session.stdin.close()
+            session.wait(10)
+        self.r.expect_log(f'folder gaps: cannot be renamed: pid {session.pid} '
+                          '.cc_make.* has the mailbox open')
+        os.rename(f'{top}/.gaps', f'{top}/.other')
 
 
 if __name__ == '__main__':

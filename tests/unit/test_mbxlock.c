@@ -381,7 +381,40 @@ TEST(mbxlock, the_holder_is_named)
 		(void)fclose(locks);
 	fixture_let_go(other);
 	mbxlock_holder(fd, text, sizeof(text));
-	cr_expect_str_eq(text, "an unknown process");
+	cr_expect_str_eq(text, "another process");
 	mbxlock_holder(-1, text, sizeof(text));
-	cr_expect_str_eq(text, "an unknown process");
+	cr_expect_str_eq(text, "another process");
+}
+
+TEST(mbxlock, what_was_missed_is_remembered_until_it_is_had)
+{
+	AUTO_FD int fd = mailbox();
+	struct mbxlock_past past = mbxlock_past();
+	char text[80], want[80];
+	struct mbxparse l;
+	struct stat st;
+	pid_t other;
+
+	cr_expect_eq(past.ino, 0);
+	cr_expect_not(mbxlock_keeper(&past, text, sizeof(text)));
+	cr_expect_str_eq(text, "another process");
+	other = fixture_hold(fixture_path("box"), LOCK_EX);
+	(void)snprintf(want, sizeof(want), "pid %d (", (int)other);
+	cr_expect_eq(mbxlock_share(fd, 10), -EAGAIN);
+	past = mbxlock_past();
+	cr_assert_eq(fstat(fd, &st), 0);
+	cr_expect_eq(past.ino, st.st_ino);
+	cr_expect_not(past.taken);
+	cr_expect(mbxlock_keeper(&past, text, sizeof(text)));
+	cr_expect_eq(strncmp(text, want, strlen(want)), 0, "%s", text);
+	fixture_let_go(other);
+	/* Getting the one lock says nothing about another. */
+	cr_assert_eq(mbxlock_share(fd, 10), 0);
+	cr_expect_eq(mbxlock_past().ino, st.st_ino);
+	cr_assert_eq(mbxlock_parse(fd, &in_tmp, &l), 0);
+	cr_expect_eq(mbxlock_past().ino, 0);
+	cr_expect(mbxlock_past().taken);
+	mbxlock_parse_release(&l, &in_tmp);
+	mbxlock_limit(10);
+	cr_expect_not(mbxlock_past().taken);
 }
