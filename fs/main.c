@@ -32,6 +32,7 @@
 #include "fs/process.h"
 #include "fs/scanner.h"
 #include "fs/shed.h"
+#include "fs/snarf.h"
 #include "fs/storelock.h"
 #include "fs/user.h"
 #include "fs/watch.h"
@@ -112,6 +113,8 @@ static int check_legacies(const struct options *o)
 {
 	int ret = check_legacy(&o->folders);
 
+	if (ret == 0 && o->has_spool)
+		ret = check_legacy(&o->spool);
 	for (unsigned i = 0; ret == 0 && i < o->inbox_count; i++)
 		ret = check_legacy(&o->inbox[i]);
 	return ret;
@@ -307,6 +310,8 @@ static int start_threads(struct fs *fs, struct fuse_session *se,
 	if (ret == 0)
 		ret = mirror_start(fs);
 	if (ret == 0)
+		ret = snarf_start(fs);
+	if (ret == 0)
 		ret = control_start(fs, &t->control);
 	if (ret == 0)
 		ret = watch_start(fs);
@@ -332,6 +337,7 @@ static int run_mounted(struct fs *fs, struct fuse_session *se, int *pipe_fd)
 	shed_stop(t.shed, ops_answer);
 	scanner_stop(t.scanner);
 	control_stop(t.control);
+	snarf_stop();
 	mirror_stop();
 	lease_stop();
 	return ret;

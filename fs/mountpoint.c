@@ -274,6 +274,8 @@ static int check_patterns(const struct options *o, const struct mountpoint *m)
 		ret = check_pattern("subscriptions", &o->subscriptions, m);
 	if (ret == 0 && o->has_control)
 		ret = check_pattern("control", &o->control, m);
+	if (ret == 0 && o->has_spool)
+		ret = check_pattern("spool", &o->spool, m);
 	return ret;
 }
 

@@ -261,6 +261,14 @@ static int set_control(struct parser *p, const char *value)
 	return set_pattern(p, "control", value, &p->out->control);
 }
 
+static int set_spool(struct parser *p, const char *value)
+{
+	if (p->out->has_spool)
+		return fail(p, -EINVAL, "spool= may be given once");
+	p->out->has_spool = true;
+	return set_pattern(p, "spool", value, &p->out->spool);
+}
+
 static int set_store(struct parser *p, const char *value)
 {
 	return set_path(p, "store", value, &p->out->store);
@@ -285,6 +293,7 @@ static const struct {
 	{ "folders", set_folders },
 	{ "subscriptions", set_subscriptions },
 	{ "control", set_control },
+	{ "spool", set_spool },
 	{ "store", set_store },
 	{ "index", set_index },
 	{ "dots", set_dots },
@@ -399,6 +408,11 @@ static int check(struct parser *p)
 	if (o->multi && o->has_control && !pattern_has_user(&o->control))
 		return fail(p, -EINVAL, "control=%s: needs a %%u",
 			    o->control.text);
+	if (o->multi && o->has_spool && !pattern_has_user(&o->spool))
+		return fail(p, -EINVAL, "spool=%s: needs a %%u", o->spool.text);
+	if (o->has_spool && o->inbox_count == 0)
+		return fail(p, -EINVAL,
+			    "spool= needs inbox=, where its mail is to go");
 	if (o->multi && o->inbox_count == 0 && !o->has_folders)
 		return fail(p, -EINVAL, "%%u needs inbox= or folders=");
 	return 0;
@@ -551,6 +565,7 @@ static void clear(struct options *opt)
 	opt->folders.base_fd = -1;
 	opt->subscriptions.base_fd = -1;
 	opt->control.base_fd = -1;
+	opt->spool.base_fd = -1;
 }
 
 int options_parse(int argc, char **argv, struct options *out, char *err,
@@ -593,6 +608,7 @@ void options_fini(struct options *opt)
 	pattern_fini(&opt->folders);
 	pattern_fini(&opt->subscriptions);
 	pattern_fini(&opt->control);
+	pattern_fini(&opt->spool);
 	free(opt->store);
 	free(opt->index);
 	free(opt->mountpoint);

@@ -24,8 +24,8 @@ enum options_watch { WATCH_INOTIFY, WATCH_POLL, WATCH_OFF };
 struct options {
 	struct pattern inbox[OPTIONS_INBOX_MAX];
 	unsigned inbox_count;
-	struct pattern folders, subscriptions, control;
-	bool has_folders, has_subscriptions, has_control;
+	struct pattern folders, subscriptions, control, spool;
+	bool has_folders, has_subscriptions, has_control, has_spool;
 	char *store;	  /* absolute */
 	char *index;	  /* absolute */
 	char *mountpoint; /* absolute */

@@ -16,6 +16,7 @@ static const char help[] =
 	"  folders=PATTERN    the directory with the user's other mailboxes\n"
 	"  subscriptions=PATTERN  UW's list (default: .mailboxlist in the home)\n"
 	"  control=PATTERN    also write Dovecot's control files there\n"
+	"  spool=PATTERN      take mail from there into INBOX, as UW does\n"
 	"  index=DIR          local directory for the index, for root only\n"
 	"                     (default: below /var/lib/janusmail)\n"
 	"  dots=underscore|escape   a '.' in a folder name becomes '_' or \\2e\n"

@@ -17,6 +17,7 @@
 #include "fs/kept.h"
 #include "fs/mirror.h"
 #include "fs/seed.h"
+#include "fs/snarf.h"
 #include "fs/user.h"
 #include "index/index.h"
 
@@ -380,10 +381,24 @@ static json_t *watches_json(struct fs *fs)
 			 (json_int_t)t.polled, "wakes", (json_int_t)t.wakes);
 }
 
+static void add_spool(struct user *u, json_t *j)
+{
+	struct snarf_waiting w;
+	json_t *spool;
+
+	if (!snarf_waiting(u, &w))
+		return;
+	spool = json_pack("{s:s, s:I, s:s?}", "path", w.path, "octets",
+			  (json_int_t)w.octets, "why", w.why);
+	if (w.who[0])
+		(void)json_object_set_new(spool, "locked_by", name_json(w.who));
+	(void)json_object_set_new(j, "spool", spool);
+}
+
 static json_t *user_json(const struct gather *g, struct user *u)
 {
 	AUTO_FREE struct folder **folders = NULL;
-	json_t *skipped;
+	json_t *skipped, *j;
 	size_t count;
 
 	(void)pthread_mutex_lock(&u->lock);
@@ -393,12 +408,15 @@ static json_t *user_json(const struct gather *g, struct user *u)
 		memcpy(folders, u->folders, count * sizeof(struct folder *));
 	skipped = not_served_json(u);
 	(void)pthread_mutex_unlock(&u->lock);
-	return json_pack("{s:o, s:b, s:I, s:I, s:o, s:o, s:o}", "name",
-			 name_json(u->name), "attached", 1, "uid",
-			 (json_int_t)u->uid, "gid", (json_int_t)u->gid, "watch",
-			 watch_json(u), "folders",
-			 folders_json(g, u, folders, count), "not_served",
-			 skipped);
+	j = json_pack("{s:o, s:b, s:I, s:I, s:o, s:o, s:o}", "name",
+		      name_json(u->name), "attached", 1, "uid",
+		      (json_int_t)u->uid, "gid", (json_int_t)u->gid, "watch",
+		      watch_json(u), "folders",
+		      folders_json(g, u, folders, count), "not_served",
+		      skipped);
+	if (j)
+		add_spool(u, j);
+	return j;
 }
 
 static int add_user(const char *name, void *arg)

@@ -22,6 +22,17 @@
 #include "fs/fs.h"
 #include "fs/watch.h"
 
+/* snarf.c: how it stands with his spool. What is not atomic belongs to its
+ * thread. */
+struct user_spool {
+	uint64_t dev, ino, size;
+	int64_t mtime_ns; /* there was nothing to be taken */
+	int64_t retry_ms;
+	int error; /* that was logged */
+	const char *_Atomic why;
+	_Atomic uint64_t kept_dev, kept_ino; /* of what somebody has locked */
+};
+
 /* A file below the user's mail directory that is not shown, and why. */
 struct not_served {
 	char *path; /* text_escape()d */
@@ -33,7 +44,8 @@ struct user {
 	char *name; /* "" in single-user mode */
 	uid_t uid;  /* the tree belongs to */
 	gid_t gid;
-	int fd;		    /* Maildir++ root in the new store */
+	int fd; /* Maildir++ root in the new store */
+	struct user_spool spool;
 	atomic_int waiting; /* threads that wait for folders of this user */
 	struct watch_user watch;
 
@@ -72,6 +84,11 @@ void users_free(struct users *t);
  * mail it is; -errno (logged).
  */
 MUST_CHECK int user_find(struct fs *fs, const char *name, struct user **out);
+
+/** user_each_attached - all that were looked up. A non-zero return of @fn ends
+ * it and is returned. */
+typedef int user_fn(struct user *u, void *arg);
+MUST_CHECK int user_each_attached(struct fs *fs, user_fn *fn, void *arg);
 
 /** user_refusal - why user_find() gave -EACCES, to be freed; NULL */
 char *user_refusal(struct fs *fs, const char *name);

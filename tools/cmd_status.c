@@ -255,6 +255,17 @@ static void print_watches(const json_t *watch)
 	(void)printf("\n");
 }
 
+static void print_spool(const json_t *spool)
+{
+	if (!spool)
+		return;
+	(void)printf("  %lld octets wait", (long long)number(spool, "octets"));
+	print_text(" in ", spool, "path", "");
+	print_text(*text(spool, "why") ? ": " : "", spool, "why", "");
+	print_text(*text(spool, "locked_by") ? " by " : "", spool, "locked_by",
+		   "\n");
+}
+
 static void print_user(const json_t *user)
 {
 	size_t i;
@@ -272,6 +283,7 @@ static void print_user(const json_t *user)
 	if (json_object_get(user, "error"))
 		print_text("  ", user, "error", "\n");
 	print_watch(json_object_get(user, "watch"));
+	print_spool(json_object_get(user, "spool"));
 	json_array_foreach(json_object_get(user, "folders"), i, item)
 	{
 		print_folder(item);

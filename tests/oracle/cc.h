@@ -20,6 +20,7 @@
 
 #include <c-client/c-client.h>
 
+static int cc_unix; /* spools are looked at, too */
 static unsigned long cc_errors; /* messages of c-client at level ERROR */
 static char cc_reason[256];	/* the last of them */
 
@@ -118,6 +119,8 @@ static void cc_start(char *home, long uid, long gid)
 	}
 	umask(077);
 	mail_link(&mbxdriver);
+	if (cc_unix)
+		mail_link(&unixdriver);
 	mail_link(&dummydriver);
 	env_init("oracle", home);
 }

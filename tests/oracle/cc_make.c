@@ -4,6 +4,7 @@
  *	cc_make [-o UID:GID] HOME SCENARIO
  *	cc_make [-o UID:GID] HOME deliver NAME
  *	cc_make [-o UID:GID] HOME session NAME
+ *	cc_make [-o UID:GID] HOME snarf SPOOL
  *
  * HOME is a user's home; SCENARIO one of the table at the end or "all". Folders
  * are made below HOME/mail but for the scenario "inbox". As root and with -o
@@ -15,7 +16,8 @@
  * or "no" and the number of messages: ping, set SEQUENCE FLAGS, clear SEQUENCE
  * FLAGS, expunge, append, show, die (without a close), quit. "show" adds what
  * the session believes, UID:FLAGS:KEYWORD%KEYWORD for each message; "no" adds
- * what c-client complained of.
+ * what c-client complained of. "snarf" opens HOME/INBOX as a session whose spool
+ * is SPOOL.
  */
 #include <errno.h>
 #include <grp.h>
@@ -476,6 +478,16 @@ static void run_session(const char *box)
 	mail_close(s);
 }
 
+static void snarf(const char *spool)
+{
+	MAILSTREAM *s;
+
+	must(mail_parameters(NIL, SET_SYSINBOX, (void *)spool) != NIL, spool);
+	s = session("INBOX");
+	must(mail_ping(s), "ping");
+	mail_close(s);
+}
+
 static const struct scenario {
 	const char *name;
 	void (*run)(void);
@@ -496,6 +508,10 @@ static int run(const char *name, const char *box)
 
 	if (!strcmp(name, "session") && box) {
 		run_session(box);
+		return 1;
+	}
+	if (!strcmp(name, "snarf") && box) {
+		snarf(box + 2);
 		return 1;
 	}
 	if (!strcmp(name, "deliver") && box) {
@@ -530,6 +546,7 @@ int main(int argc, char **argv)
 	}
 	if (!realpath(argv[1], home) || chdir(home))
 		cc_die("chdir", argv[1]);
+	cc_unix = !strcmp(argv[2], "snarf");
 	cc_start(home, uid, gid);
 	if (argc > 3)
 		snprintf(box, sizeof(box), "./%s", argv[3]);

@@ -1,0 +1,446 @@
+/*
+ * Order, each step durable before the next: the note, the messages one after
+ * the other, the spool cut, the note gone. Whoever is stopped in between finds
+ * the note and compares.
+ *
+ * UW asks for the spool with the INBOX's parse lock in its hand, and waits for
+ * it; so who has the spool must not wait for the parse lock for long. He lets
+ * others to the spool for a moment then, all but the session lock: with that UW
+ * finds the spool read-only and takes nothing out of it.
+ */
+#include "fs/snarf_take.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "compat/io.h"
+#include "compat/log.h"
+#include "compat/mbxlock.h"
+#include "compat/spool.h"
+#include "compat/spoollock.h"
+
+enum {
+	ROUNDS = 5, /* as long as somebody appends without asking */
+	PATIENCE_MS = 200,
+	PAUSE_MS = 1500, /* UW looks for the lock file every second */
+	CHUNK = 1 << 16,
+};
+
+static const char note_text[] = "janusmail-spool 1\n";
+
+/* A file without a name, in memory as long as it is looked at. */
+struct scratch {
+	int fd;
+	uint8_t *data;
+	size_t len;
+};
+
+/* A message of the INBOX that may be one of the spool's. */
+struct there {
+	struct msg msg;
+	bool used;
+};
+
+struct taking {
+	struct user *u;
+	struct box *box;
+	int notes;
+	const atomic_bool *stop;
+	struct spoollock lock;
+	struct scratch spool; /* a copy: nobody can cut it under us */
+	struct there *there;
+	size_t there_count, there_room;
+	struct snarf_taken *out;
+};
+
+static int scratch_make(struct scratch *s, const char *dir, size_t len)
+{
+	void *p;
+
+	*s = (struct scratch){ .fd = io_scratch(dir, len ? len : 1),
+			       .len = len };
+	if (s->fd < 0)
+		return s->fd;
+	p = mmap(NULL, len ? len : 1, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd,
+		 0);
+	if (p == MAP_FAILED) {
+		base_auto_close(&s->fd);
+		return -ENOMEM;
+	}
+	s->data = p;
+	return 0;
+}
+
+static void scratch_free(struct scratch *s)
+{
+	if (s->data)
+		(void)munmap(s->data, s->len ? s->len : 1);
+	s->data = NULL;
+	base_auto_close(&s->fd);
+	s->fd = -1;
+}
+
+/* ---- the note ------------------------------------------------------------ */
+
+static const char *note_name(const struct taking *t)
+{
+	return *t->u->name ? t->u->name : "user";
+}
+
+static bool has_note(const struct taking *t)
+{
+	return faccessat(t->notes, note_name(t), F_OK, AT_SYMLINK_NOFOLLOW) ==
+		0;
+}
+
+static int make_note(const struct taking *t)
+{
+	return io_replace_file(t->notes, note_name(t), note_text,
+			       sizeof(note_text) - 1, (uid_t)-1, (gid_t)-1);
+}
+
+static int drop_note(const struct taking *t)
+{
+	int ret = io_unlink(t->notes, note_name(t), 0);
+
+	if (ret == -ENOENT)
+		return 0;
+	return ret == 0 ? io_fsync_dir(t->notes) : ret;
+}
+
+/* ---- what is in the INBOX already ---------------------------------------- */
+
+static int add_there(const struct msg *m, const char *name, void *arg)
+{
+	struct taking *t = arg;
+	size_t room = t->there_room ? 2 * t->there_room : 256;
+	struct there *more;
+
+	(void)name;
+	if (t->there_count == t->there_room) {
+		more = reallocarray(t->there, room, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		t->there = more;
+		t->there_room = room;
+	}
+	t->there[t->there_count++] = (struct there){ .msg = *m };
+	return 0;
+}
+
+static int pass(const struct msg *m, const char *name, void *arg)
+{
+	(void)m;
+	(void)name;
+	(void)arg;
+	return 0;
+}
+
+/* Without a note, too, the records are looked at: then append() need not do
+ * it, which would keep the parse lock all the while. */
+static int look_at_inbox(struct taking *t)
+{
+	struct scan scan = { .uidvalidity = 0 };
+
+	return t->box->ops->scan(t->box, &scan, has_note(t) ? add_there : pass,
+				 t);
+}
+
+/* Return: 1: octet for octet; 0; -errno */
+static int is_same(const struct taking *t, const struct msg *m,
+		   const struct scratch *mail)
+{
+	AUTO_FREE uint8_t *buf = malloc(CHUNK);
+	ssize_t n = 1;
+
+	if (!buf)
+		return -ENOMEM;
+	for (size_t at = 0; at < mail->len; at += (size_t)n) {
+		size_t want = mail->len - at < CHUNK ? mail->len - at : CHUNK;
+
+		n = t->box->ops->read(t->box, m, NULL, buf, want, at);
+		if (n < 0)
+			return (int)n;
+		if (n == 0 || memcmp(buf, mail->data + at, (size_t)n) != 0)
+			return 0;
+	}
+	return 1;
+}
+
+static int is_there(struct taking *t, const struct scratch *mail,
+		    const struct msg *want)
+{
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < t->there_count; i++) {
+		struct there *x = &t->there[i];
+
+		if (x->used || x->msg.size != mail->len ||
+		    x->msg.date != want->date)
+			continue;
+		ret = is_same(t, &x->msg, mail);
+		if (ret == 1)
+			x->used = true;
+	}
+	return ret;
+}
+
+/* ---- a message ----------------------------------------------------------- */
+
+/* With CR LF. Return: octets; only counted if @out is NULL. */
+static size_t end_lines(const uint8_t *in, size_t len, uint8_t *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (in[i] == '\n' && (i == 0 || in[i - 1] != '\r')) {
+			if (out)
+				out[n] = '\r';
+			n++;
+		}
+		if (out)
+			out[n] = in[i];
+		n++;
+	}
+	return n;
+}
+
+/* As UW gives it to INBOX, but for CRs within lines, which UW drops. */
+static int make_mail(const struct taking *t, const struct spool_mail *m,
+		     struct scratch *out)
+{
+	AUTO_FREE uint8_t *head = malloc(m->body - m->head + 1);
+	const uint8_t *body = t->spool.data + m->body;
+	size_t head_len, n;
+	int ret;
+
+	if (!head)
+		return -ENOMEM;
+	head_len = spool_header(t->spool.data, m, head);
+	n = end_lines(head, head_len, NULL);
+	ret = scratch_make(out, t->lock.opt.dir,
+			   n + end_lines(body, m->body_len, NULL));
+	if (ret < 0)
+		return ret;
+	(void)end_lines(head, head_len, out->data);
+	(void)end_lines(body, m->body_len, out->data + n);
+	return 0;
+}
+
+/* A "From " line without a zone means the machine's. */
+static int64_t date_of(const struct spool_mail *m)
+{
+	time_t as_utc = m->date;
+	struct tm tm;
+
+	if (m->has_zone || !gmtime_r(&as_utc, &tm))
+		return m->date;
+	tm.tm_isdst = -1;
+	return mktime(&tm);
+}
+
+/* ---- the INBOX is locked ------------------------------------------------- */
+
+/* MTAs append; who rewrites the spool does not reckon with us. */
+static int check_spool(const struct taking *t)
+{
+	AUTO_FREE uint8_t *buf = malloc(CHUNK);
+	ssize_t n = 1;
+
+	if (!buf)
+		return -ENOMEM;
+	for (size_t at = 0; at < t->spool.len; at += (size_t)n) {
+		size_t want = t->spool.len - at;
+
+		n = io_read_at(t->lock.fd, buf, want < CHUNK ? want : CHUNK,
+			       at);
+		if (n < 0)
+			return (int)n;
+		if (n == 0 || memcmp(buf, t->spool.data + at, (size_t)n) != 0)
+			return -ESTALE;
+	}
+	return 0;
+}
+
+static int let_others(struct taking *t)
+{
+	const struct timespec pause = { .tv_sec = PAUSE_MS / 1000,
+					.tv_nsec = PAUSE_MS % 1000 * 1000000L };
+	struct mbxlock_past past = mbxlock_past();
+	int ret;
+
+	spoollock_pause(&t->lock);
+	(void)nanosleep(&pause, NULL);
+	ret = spoollock_resume(&t->lock);
+	if (ret == -EAGAIN && past.ino == 0)
+		log_trace(LOG_LOCK, "spool: still locked");
+	return ret == 0 ? check_spool(t) : ret;
+}
+
+static int append(struct taking *t, const struct scratch *mail,
+		  const struct msg *want)
+{
+	struct mbxlock_wait wait = mbxlock_wait_start(t->u->fs->opt->lock_ms);
+	struct msg got;
+	int ret;
+
+	for (;;) {
+		mbxlock_limit(PATIENCE_MS);
+		ret = t->box->ops->append(t->box, mail->fd, want, &got);
+		if (ret == 0)
+			t->out->count++;
+		if (ret != -EAGAIN || t->out->count == 0 ||
+		    atomic_load(t->stop) || !mbxlock_wait_more(&wait))
+			return ret;
+		mbxlock_limit(UINT_MAX);
+		ret = let_others(t);
+		if (ret < 0)
+			return ret;
+	}
+}
+
+/* ---- all of them --------------------------------------------------------- */
+
+static int take_one(struct taking *t, const struct spool_mail *m)
+{
+	struct msg want = { .date = date_of(m), .flags = m->flags };
+	struct scratch mail = { .fd = -1 };
+	int ret = make_mail(t, m, &mail);
+
+	/* UW, too, lets go of what has no octet. */
+	if (ret == 0 && mail.len > 0) {
+		ret = is_there(t, &mail, &want);
+		if (ret == 0)
+			ret = append(t, &mail, &want);
+	}
+	scratch_free(&mail);
+	return ret < 0 ? ret : 0;
+}
+
+static int take_all(struct taking *t, size_t at)
+{
+	struct spool_mail m;
+	int ret;
+
+	while ((ret = spool_next(t->spool.data, t->spool.len, at, &m)) == 0) {
+		if (atomic_load(t->stop))
+			return -ECANCELED;
+		ret = take_one(t, &m);
+		if (ret < 0)
+			return ret;
+		at = m.end;
+	}
+	return ret == -ENOENT ? 0 : ret;
+}
+
+static int copy_spool(struct taking *t)
+{
+	struct stat st;
+	size_t len;
+	ssize_t n;
+	int ret;
+
+	if (fstat(t->lock.fd, &st) < 0)
+		return -errno;
+	len = (size_t)st.st_size;
+	ret = scratch_make(&t->spool, t->lock.opt.dir, len);
+	if (ret < 0)
+		return ret;
+	n = io_read_at(t->lock.fd, t->spool.data, len, 0);
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == len ? 0 : -ESTALE;
+}
+
+/* UW's own first message stays, and the file itself. The times say that there
+ * is nothing new, as UW leaves them. */
+static int cut_spool(struct taking *t, size_t keep)
+{
+	struct timespec times[2];
+	struct stat st;
+	int ret;
+
+	if (fstat(t->lock.fd, &st) < 0)
+		return -errno;
+	t->out->rest = (size_t)st.st_size != t->spool.len;
+	if (t->out->rest)
+		return 0;
+	ret = io_truncate(t->lock.fd, keep);
+	if (ret == 0)
+		ret = io_fsync(t->lock.fd);
+	if (ret < 0)
+		return ret;
+	times[0] = (struct timespec){ .tv_sec = time(NULL) };
+	times[1] = (struct timespec){ .tv_sec = times[0].tv_sec - 1 };
+	(void)!io_set_times(t->lock.fd, times);
+	return drop_note(t);
+}
+
+static int take_locked(struct taking *t)
+{
+	struct spool_mail first;
+	size_t keep = 0;
+	int ret = copy_spool(t);
+
+	if (ret == 0)
+		ret = spool_next(t->spool.data, t->spool.len, 0, &first);
+	if (ret == -ENOENT)
+		return drop_note(t);
+	if (ret == 0 && first.is_pseudo)
+		keep = first.end;
+	if (ret < 0)
+		return ret;
+	if (keep == t->spool.len)
+		return drop_note(t);
+	ret = look_at_inbox(t);
+	if (ret == 0 && t->there_count == 0)
+		ret = make_note(t);
+	if (ret == 0)
+		ret = take_all(t, keep);
+	return ret == 0 ? cut_spool(t, keep) : ret;
+}
+
+static void forget(struct taking *t)
+{
+	scratch_free(&t->spool);
+	free(t->there);
+	t->there = NULL;
+	t->there_count = t->there_room = 0;
+}
+
+int snarf_take(struct user *u, struct box *box, int notes,
+	       const atomic_bool *stop, struct snarf_taken *out)
+{
+	struct mbxlock_options opt = { .dir = u->fs->opt->lockdir,
+				       .uid = u->uid,
+				       .gid = u->gid };
+	struct taking t = { .u = u,
+			    .box = box,
+			    .notes = notes,
+			    .stop = stop,
+			    .spool = { .fd = -1 },
+			    .out = out };
+	int ret;
+
+	*out = (struct snarf_taken){ .count = 0 };
+	mbxlock_limit(UINT_MAX);
+	ret = spoollock_take(&u->fs->opt->spool, u->name, &opt, &t.lock);
+	if (ret < 0)
+		return ret;
+	for (int i = 0; i < ROUNDS; i++) {
+		ret = take_locked(&t);
+		if (ret < 0 || !out->rest)
+			break;
+		/* Were it left now, UW could take what we have, too. */
+		forget(&t);
+	}
+	forget(&t);
+	spoollock_drop(&t.lock);
+	return ret;
+}

@@ -1,0 +1,25 @@
+/*
+ * snarf_take.h - what is in one user's spool gets into his INBOX.
+ */
+#pragma once
+
+#include "compat/base.h"
+#include "compat/store.h"
+#include "fs/user.h"
+
+struct snarf_taken {
+	unsigned count; /* messages that were appended */
+	bool rest;	/* something came meanwhile, and is still there */
+};
+
+/**
+ * snarf_take - see snarf.h
+ * @box: the INBOX, opened for this alone
+ * @notes: directory for the note
+ * @stop: to be given up as soon as that is safe
+ *
+ * Return: 0; -EBADMSG when the spool is no unix mbox; as spoollock_take() and
+ * append(). What was appended stays, and will not be appended again.
+ */
+MUST_CHECK int snarf_take(struct user *u, struct box *box, int notes,
+			  const atomic_bool *stop, struct snarf_taken *out);
