@@ -235,8 +235,7 @@ static bool is_note(const struct piece *l)
 	};
 	size_t len = 0;
 
-	while (len < l->len && !memchr(": \t\r\n", l->p[len], 5) &&
-	       l->p[len] != '\0')
+	while (len < l->len && l->p[len] && !strchr(": \t\r\n", l->p[len]))
 		len++;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (strlen(names[i]) == len &&
@@ -271,7 +270,7 @@ static size_t skip_blanks(const uint8_t *data, size_t len)
 {
 	size_t at = 0;
 
-	while (at < len && memchr("\n\r \t", data[at], 4))
+	while (at < len && data[at] && strchr("\n\r \t", data[at]))
 		at++;
 	return at;
 }

@@ -143,6 +143,7 @@ static void take_in(struct user *u)
 	int ret = take(u, f, &taken);
 
 	note_kept(u, ret);
+	u->spool.is_clean = ret == 0 && !taken.rest;
 	if (ret == -ECANCELED || ret == -ESTALE || ret == -ENOENT)
 		ret = 0; /* next time */
 	else if (ret == 0 && !taken.rest)
@@ -165,9 +166,15 @@ static int look(struct user *u, void *arg)
 	if (atomic_load(&work.stop))
 		return -ECANCELED;
 	if (place_stat(&work.fs->opt->spool, u->name, &st) < 0 ||
-	    st.st_size == 0 || is_seen(&u->spool, &st) ||
 	    clock_ms() < u->spool.retry_ms)
 		return 0;
+	if (st.st_size == 0 || is_seen(&u->spool, &st)) {
+		/* An earlier try may have left its note. */
+		if (u->spool.is_clean || !snarf_noted(u, work.notes)) {
+			u->spool.is_clean = true;
+			return 0;
+		}
+	}
 	take_in(u);
 	return 0;
 }

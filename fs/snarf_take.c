@@ -88,26 +88,25 @@ static void scratch_free(struct scratch *s)
 
 /* ---- the note ------------------------------------------------------------ */
 
-static const char *note_name(const struct taking *t)
+static const char *note_name(const struct user *u)
 {
-	return *t->u->name ? t->u->name : "user";
+	return *u->name ? u->name : "user";
 }
 
-static bool has_note(const struct taking *t)
+bool snarf_noted(const struct user *u, int notes)
 {
-	return faccessat(t->notes, note_name(t), F_OK, AT_SYMLINK_NOFOLLOW) ==
-		0;
+	return faccessat(notes, note_name(u), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 static int make_note(const struct taking *t)
 {
-	return io_replace_file(t->notes, note_name(t), note_text,
+	return io_replace_file(t->notes, note_name(t->u), note_text,
 			       sizeof(note_text) - 1, (uid_t)-1, (gid_t)-1);
 }
 
 static int drop_note(const struct taking *t)
 {
-	int ret = io_unlink(t->notes, note_name(t), 0);
+	int ret = io_unlink(t->notes, note_name(t->u), 0);
 
 	if (ret == -ENOENT)
 		return 0;
@@ -148,7 +147,8 @@ static int look_at_inbox(struct taking *t)
 {
 	struct scan scan = { .uidvalidity = 0 };
 
-	return t->box->ops->scan(t->box, &scan, has_note(t) ? add_there : pass,
+	return t->box->ops->scan(t->box, &scan,
+				 snarf_noted(t->u, t->notes) ? add_there : pass,
 				 t);
 }
 

@@ -12,6 +12,9 @@ struct snarf_taken {
 	bool rest;	/* something came meanwhile, and is still there */
 };
 
+/** snarf_noted - whether a try has not come to its end */
+bool snarf_noted(const struct user *u, int notes);
+
 /**
  * snarf_take - see snarf.h
  * @box: the INBOX, opened for this alone
