@@ -486,6 +486,7 @@ static const struct store_ops mbx_ops = {
 	.append = mbx_append,
 	.assign = mbx_assign,
 	.reserve = mbx_reserve,
+	.mend = mbx_mend,
 	.touch = mbx_touch,
 	.sync = mbx_sync,
 };

@@ -185,6 +185,7 @@ MUST_CHECK int mbx_expunge(struct box *box, const struct msg *m,
 			   const char *name);
 MUST_CHECK int mbx_assign(struct box *box);
 MUST_CHECK int mbx_reserve(struct box *box, uint32_t uid);
+MUST_CHECK int mbx_mend(struct box *box, uint32_t *was, uint32_t *is);
 MUST_CHECK int mbx_touch(struct box *box);
 MUST_CHECK int mbx_sync(struct box *box);
 /** mbx_named_slots - the slots that have a name on disk, as bits */

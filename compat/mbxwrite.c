@@ -94,6 +94,25 @@ int mbx_reserve(struct box *box, uint32_t uid)
 	return ret;
 }
 
+int mbx_mend(struct box *box, uint32_t *was, uint32_t *is)
+{
+	struct mbx_box *b = (struct mbx_box *)box;
+	bool own;
+	int ret = mbx_session_enter(b, &own);
+
+	if (ret < 0)
+		return ret;
+	*was = b->session->header.uidlast;
+	ret = mbx_session_walk(b);
+	if (ret == 0 && b->session->walk.at.broken)
+		ret = -EBADMSG;
+	if (ret == 0)
+		ret = mbx_raise_uidlast(b, b->session->walk.uid_disk);
+	*is = b->session->header.uidlast;
+	mbx_session_leave(b, own);
+	return ret;
+}
+
 /* ---- flags and expunge --------------------------------------------------- */
 
 static int line_of(struct mbx_box *b, const struct msg *m, struct mbx_record *r)

@@ -290,6 +290,16 @@ struct store_ops {
 	int (*reserve)(struct box *b, uint32_t uid);
 
 	/**
+	 * mend - what is wrong and has only one remedy; durable on return
+	 * MBX: UIDLAST below a UID in use is raised to that (DAMAGE_UIDLAST),
+	 * before UW finds it and numbers the messages anew.
+	 * @was, @is: UIDLAST before and after
+	 * Return: 0, also when there is nothing to do; -EBADMSG (damaged in
+	 * other ways: nothing was written); -errno.
+	 */
+	int (*mend)(struct box *b, uint32_t *was, uint32_t *is);
+
+	/**
 	 * touch - the second half of announcing changes, see box.touch_due
 	 * Before its time, or when none is due, it does nothing.
 	 */

@@ -118,6 +118,7 @@ struct folder {
 	bool named_changed;  /* and is to be called again */
 	int last_error;
 	bool glance; /* folder_look(): a lock that is held is no failure yet */
+	int64_t mended_ms; /* UIDLAST was looked after; 0 */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat/clock.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbxlock.h"
@@ -31,7 +32,10 @@
 #include "fs/user.h"
 #include "index/sync.h"
 
-enum { TRIES = 3 }; /* when the MBX is replaced again and again */
+enum {
+	TRIES = 3, /* when the MBX is replaced again and again */
+	MEND_AGAIN_MS = 1000,
+};
 
 /* ---- damage -------------------------------------------------------------- */
 
@@ -474,6 +478,29 @@ static void note_seeded(struct folder *f)
 	atomic_store(&f->seeded, true);
 }
 
+/* UIDLAST is below a UID in use: a session of UW has written an old header
+ * back, or did not come to its end. The next one would give every message
+ * another number. Return: whether that is over. */
+static bool mend(struct folder *f)
+{
+	struct box *box = f->box->box;
+	int64_t now = clock_ms();
+	uint32_t was, is;
+	char name[400];
+
+	/* Somebody who undoes it must not keep us at it. */
+	if (f->mended_ms && now - f->mended_ms < MEND_AGAIN_MS)
+		return false;
+	f->mended_ms = now;
+	if (box->ops->mend(box, &was, &is) < 0 || is == was)
+		return false;
+	folder_log_name(f, name, sizeof(name));
+	log_warn("%s: UIDLAST was %u, below a UID in use, and is %u now: UW "
+		 "would have numbered all messages anew",
+		 name, was, is);
+	return true;
+}
+
 static int sync_once(struct folder *f)
 {
 	struct index_folder row = { .messages = 0 };
@@ -485,6 +512,8 @@ static int sync_once(struct folder *f)
 
 	f->other_file |= ret == 0 && was.ino != 0 &&
 		(was.ino != row.stamp.ino || was.dev != row.stamp.dev);
+	if (ret == 0 && row.damage.kind == DAMAGE_UIDLAST && mend(f))
+		return -ESTALE;
 	if (ret == 0) {
 		ret = show_control(f, &row);
 		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)

@@ -63,7 +63,6 @@ DAMAGED = {
                   [1, 5, 9, 10, 11]),
     'uid-twice': (mbxfile.mailbox(5, uids=[1, 2, 2, 3, 4]), 'uid', None,
                   [1, 2, 5, 6, 7]),
-    'uidlast': (mbxfile.mailbox(5, uidlast=2), 'uidlast', None, ALL),
     'keywords': (mbxfile.mailbox(5, keywords=['one', '', 'three']),
                  'keywords', 25, ALL),
 }
