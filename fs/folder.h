@@ -85,8 +85,9 @@ struct folder_settle {
 struct folder_kept {
 	struct mbxlock_past file;
 	int64_t since_ms; /* clock_ms(); 0: that is not so */
-	bool known;	  /* who it is could be seen */
-	uint64_t failed;  /* changes */
+	bool known;	  /* who it is could be seen: */
+	char who[64];
+	uint64_t failed; /* changes */
 };
 
 struct folder {
@@ -141,7 +142,7 @@ struct folder {
 	int journal_error;
 	atomic_bool lettered; /* it has letters of messages */
 
-	atomic_bool is_kept; /* there is something in @kept */
+	atomic_bool is_kept;	      /* there is something in @kept */
 	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;

@@ -28,6 +28,8 @@ static uint64_t end_spell(struct folder *f)
 	return more;
 }
 
+_Static_assert(sizeof(((struct folder_kept *)NULL)->who) == KEPT_BY, "");
+
 static void begin_spell(struct folder *f, const struct mbxlock_past *past)
 {
 	char who[KEPT_BY];
@@ -38,6 +40,7 @@ static void begin_spell(struct folder *f, const struct mbxlock_past *past)
 		f->kept.since_ms = clock_ms();
 	f->kept.file = *past;
 	f->kept.known = known;
+	memcpy(f->kept.who, who, sizeof(who));
 	(void)pthread_rwlock_unlock(&f->lock);
 	atomic_store(&f->is_kept, true);
 }
@@ -88,7 +91,10 @@ void kept_by(struct folder *f, char *out)
 {
 	struct folder_kept k = copy(f);
 
-	(void)mbxlock_keeper(&k.file, out, KEPT_BY);
+	if (k.file.ino)
+		memcpy(out, k.who, KEPT_BY);
+	else
+		(void)mbxlock_keeper(&k.file, out, KEPT_BY);
 }
 
 bool kept_now(struct folder *f, char *out, int64_t *ms)
@@ -98,8 +104,10 @@ bool kept_now(struct folder *f, char *out, int64_t *ms)
 	if (!k.since_ms || !k.file.ino)
 		return false;
 	*ms = clock_ms() - k.since_ms;
-	/* Who could be seen then and cannot now has let go. */
-	return mbxlock_keeper(&k.file, out, KEPT_BY) || !k.known;
+	/* Who could be seen then and cannot now has let go. Lock files come and
+	 * go, and another one may have got the inode number. */
+	return mbxlock_keeper(&k.file, out, KEPT_BY) ? strcmp(out, k.who) == 0
+						     : !k.known;
 }
 
 void kept_refused(const struct folder *f, const char *what, int err)

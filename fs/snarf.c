@@ -38,6 +38,7 @@ static struct {
 	pthread_cond_t wake;
 	atomic_bool stop;
 	bool started;
+	bool kicked; /* with the lock */
 } work = { .notes = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- why it stays where it is -------------------------------------------- */
@@ -186,9 +187,10 @@ static void pause_for(int64_t ms)
 	struct timespec until = clock_in_ms(ms);
 
 	(void)pthread_mutex_lock(&work.lock);
-	if (!atomic_load(&work.stop))
+	if (!atomic_load(&work.stop) && !work.kicked)
 		(void)pthread_cond_clockwait(&work.wake, &work.lock,
 					     CLOCK_MONOTONIC, &until);
+	work.kicked = false;
 	(void)pthread_mutex_unlock(&work.lock);
 }
 
@@ -240,6 +242,16 @@ int snarf_start(struct fs *fs)
 		log_err("spool: cannot be looked after: %s",
 			strerrordesc_np(-ret));
 	return ret;
+}
+
+void snarf_kick(void)
+{
+	if (!work.started)
+		return;
+	(void)pthread_mutex_lock(&work.lock);
+	work.kicked = true;
+	(void)pthread_cond_signal(&work.wake);
+	(void)pthread_mutex_unlock(&work.lock);
 }
 
 void snarf_stop(void)
@@ -310,7 +322,7 @@ static void add_why(struct user *u, struct snarf_waiting *out)
 				     .ino = atomic_load(&u->spool.kept_ino) };
 
 	out->why = atomic_load(&u->spool.why);
-	if (kept.ino)
+	if (kept.ino && out->why)
 		(void)mbxlock_keeper(&kept, out->who, sizeof(out->who));
 }
 

@@ -27,6 +27,8 @@
 /** snarf_start - nothing without spool=. Return: 0; -errno (logged) */
 MUST_CHECK int snarf_start(struct fs *fs);
 void snarf_stop(void);
+/** snarf_kick - somebody was looked up who was not before: look at once */
+void snarf_kick(void);
 
 struct snarf_waiting {
 	char path[400]; /* for people */

@@ -13,6 +13,7 @@
 #include "fs/move.h"
 #include "fs/place.h"
 #include "fs/remove.h"
+#include "fs/snarf.h"
 #include "fs/subscribe.h"
 #include "fs/tree.h"
 
@@ -408,8 +409,11 @@ int user_find(struct fs *fs, const char *name, struct user **out)
 	if (is_attached(u))
 		return 0;
 	(void)pthread_mutex_lock(&u->refresh_lock);
-	if (!is_attached(u))
+	if (!is_attached(u)) {
 		ret = attach_owned(u);
+		if (ret == 0)
+			snarf_kick();
+	}
 	(void)pthread_mutex_unlock(&u->refresh_lock);
 	return ret;
 }
