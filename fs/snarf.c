@@ -150,8 +150,11 @@ static void take_in(struct user *u)
 	else if (ret == 0 && !taken.rest)
 		note_seen(u);
 	say(u, ret);
-	u->spool.retry_ms =
-		ret < 0 && ret != -EAGAIN ? clock_ms() + RETRY_MS : 0;
+	/* These cost nothing, and may be otherwise in a moment. */
+	if (ret == 0 || ret == -EAGAIN || ret == -ENOLINK)
+		u->spool.retry_ms = 0;
+	else
+		u->spool.retry_ms = clock_ms() + RETRY_MS;
 	if (taken.count == 0)
 		return;
 	folder_log_name(f, name, sizeof(name));

@@ -27,7 +27,7 @@
 struct user_spool {
 	uint64_t dev, ino, size;
 	int64_t mtime_ns; /* there was nothing to be taken */
-	bool is_clean; /* nothing is left half done */
+	bool is_clean;	  /* nothing is left half done */
 	int64_t retry_ms;
 	int error; /* that was logged */
 	const char *_Atomic why;

@@ -20,7 +20,7 @@
 
 #include <c-client/c-client.h>
 
-static int cc_unix; /* spools are looked at, too */
+static int cc_unix;		/* spools are looked at, too */
 static unsigned long cc_errors; /* messages of c-client at level ERROR */
 static char cc_reason[256];	/* the last of them */
 
