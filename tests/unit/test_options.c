@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "fixture.h"
-#include "fs/help.h"
 
 enum { ARGS = 32 };
 
@@ -180,7 +179,7 @@ TEST(options, the_help_names_every_option)
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		cr_expect_not_null(strstr(help_text(), names[i]), "%s",
+		cr_expect_not_null(strstr(options_help(), names[i]), "%s",
 				   names[i]);
 }
 
