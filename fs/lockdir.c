@@ -12,6 +12,7 @@
 
 #include "compat/io.h"
 #include "compat/log.h"
+#include "compat/text.h"
 
 #define TMP "/tmp"
 
@@ -44,64 +45,87 @@ static int check_place(const struct options *opt)
 
 /* ---- everybody's /tmp ---------------------------------------------------- */
 
-/* The filesystem and the directory on it that some process sees as /tmp. */
-struct tmp_place {
+/* A directory, as the filesystem and the one on it. */
+struct place {
 	char dev[32];
 	char root[PATH_MAX];
 };
 
+/* What some process sees. */
+struct sight {
+	struct place root, tmp; /* dev "": cannot be told */
+};
+
 /* "36 35 98:0 /root /mountpoint ...", proc(5). The last line for a mountpoint
  * is the one on top. */
-static void look_at_mount(char *line, struct tmp_place *out, bool *on_top)
+static void look_at_mount(char *line, struct sight *out)
 {
 	char *save = NULL;
 	const char *field[5] = { NULL };
-	bool is_tmp;
+	struct place *p;
 
 	for (unsigned i = 0; i < ARRAY_LEN(field); i++, line = NULL) {
 		field[i] = strtok_r(line, " ", &save);
 		if (!field[i])
 			return;
 	}
-	is_tmp = strcmp(field[4], TMP) == 0;
-	if (!is_tmp && (*on_top || strcmp(field[4], "/") != 0))
+	if (strcmp(field[4], "/") == 0)
+		p = &out->root;
+	else if (strcmp(field[4], TMP) == 0)
+		p = &out->tmp;
+	else
 		return;
-	*on_top |= is_tmp;
-	(void)snprintf(out->dev, sizeof(out->dev), "%s", field[2]);
-	(void)snprintf(out->root, sizeof(out->root), "%s%s",
-		       strcmp(field[3], "/") == 0 ? "" : field[3],
-		       is_tmp ? "" : TMP);
+	(void)snprintf(p->dev, sizeof(p->dev), "%s", field[2]);
+	(void)snprintf(p->root, sizeof(p->root), "%s", field[3]);
 }
 
-static int read_place(const char *mountinfo, struct tmp_place *out)
+static void add_tmp(struct sight *s)
+{
+	const char *root = strcmp(s->root.root, "/") == 0 ? "" : s->root.root;
+
+	if (s->tmp.dev[0] || !s->root.dev[0])
+		return;
+	memcpy(s->tmp.dev, s->root.dev, sizeof(s->tmp.dev));
+	(void)!text_path(s->tmp.root, sizeof(s->tmp.root), "%s%s", root, TMP);
+}
+
+static bool see(const char *mountinfo, struct sight *out)
 {
 	AUTO_FREE char *line = NULL;
 	FILE *f = fopen(mountinfo, "re");
-	bool on_top = false;
 	size_t size = 0;
 
-	*out = (struct tmp_place){ .dev = "" };
+	*out = (struct sight){ .root = { .dev = "" } };
 	if (!f)
-		return -errno;
+		return false;
 	while (getline(&line, &size, f) > 0)
-		look_at_mount(line, out, &on_top);
+		look_at_mount(line, out);
 	(void)fclose(f);
-	return out->dev[0] ? 0 : -ENOENT;
+	add_tmp(out);
+	return out->root.dev[0] != '\0';
 }
 
-/* Where it cannot be told it is taken to be: nobody may be kept from mounting
- * by a /proc that shows less. */
+static bool same_place(const struct place *a, const struct place *b)
+{
+	return strcmp(a->dev, b->dev) == 0 && strcmp(a->root, b->root) == 0;
+}
+
+/*
+ * Where it cannot be told it is taken to be: nobody may be kept from mounting
+ * by a /proc that shows less. In a chroot or a container with a root of its own
+ * process 1, if it is outside, says nothing about the UW in there.
+ */
 static bool is_everybodys(void)
 {
-	struct tmp_place ours, all;
+	struct sight ours, all;
 	struct stat st;
 
 	if (lstat(TMP, &st) < 0 || !S_ISDIR(st.st_mode) ||
-	    read_place("/proc/self/mountinfo", &ours) < 0 ||
-	    read_place("/proc/1/mountinfo", &all) < 0)
+	    !see("/proc/self/mountinfo", &ours) ||
+	    !see("/proc/1/mountinfo", &all) ||
+	    !same_place(&ours.root, &all.root))
 		return true;
-	return strcmp(ours.dev, all.dev) == 0 &&
-		strcmp(ours.root, all.root) == 0;
+	return same_place(&ours.tmp, &all.tmp);
 }
 
 int lockdir_check(const struct options *opt)
@@ -112,7 +136,7 @@ int lockdir_check(const struct options *opt)
 		return ret;
 	log_err("/tmp is not the /tmp of the rest of the system, so UW would "
 		"not see our locks, nor we UW's: set PrivateTmp=no in the unit "
-		"that starts janusmaild, or hand /tmp into the container; if "
-		"UW, too, has only this one, say so with lockdir=/tmp");
+		"that starts janusmaild; if all that use UW's mailboxes have "
+		"this /tmp, too, say so with -o lockdir=/tmp");
 	return -EXDEV;
 }

@@ -3,7 +3,7 @@
  * as it came: a small table instead of fuse_opt, because inbox= may come
  * several times and every error has to say what to write instead.
  */
-#include "fs/options_internal.h"
+#include "fs/options.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -14,6 +14,7 @@
 
 #include "compat/text.h"
 #include "fs/fuseopts.h"
+#include "fs/options_internal.h"
 
 enum { LOCK_MS_DEFAULT = 10000, POLL_MS_DEFAULT = 1000 };
 

@@ -47,6 +47,28 @@ class Lockdir(harness.Case):
         self.assertIn(': mounted', r.stderr)
         self.assertNotIn('PrivateTmp', r.stderr)
 
+    def test_in_a_chroot_of_its_own_uw_is_there_too(self):
+        """Another root directory, with the system's process 1 in sight."""
+        daemon = os.path.abspath(harness.DAEMON)
+        script = (
+            'set -e; mount --make-rprivate /; '
+            'mount -t tmpfs -o mode=755 none "$1"; cd "$1"; '
+            'for d in usr proc dev etc; do mkdir $d; '
+            'mount --rbind /$d $d; done; '
+            'for d in bin sbin lib lib64; do ln -s usr/$d $d; done; '
+            'mkdir -m 1777 tmp; mkdir rig run b; mount --bind "$5" rig; '
+            'mount --bind "$(dirname "$2")" b; '
+            'exec timeout -s TERM 3 chroot . /b/janusmaild -f -o "$3" "$4"')
+        root = tempfile.mkdtemp(prefix='jm.', dir='/var/tmp')
+        self.addCleanup(os.rmdir, root)
+        r = subprocess.run(
+            ['unshare', '-m', 'sh', '-c', script, 'sh', root, daemon,
+             self.r.options().replace(self.r.dir, '/rig'), '/rig/mnt',
+             self.r.dir],
+            capture_output=True, text=True, timeout=30, check=False,
+            env={**os.environ, **self.r.env()})
+        self.assertIn(': mounted', r.stderr)
+
     def refused(self, text, lockdir):
         proc = self.r.start('-o', self.r.options(lockdir=lockdir), self.r.mnt)
         self.assertEqual(proc.wait(10), 32)

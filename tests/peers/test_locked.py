@@ -158,7 +158,7 @@ class Locked(harness.Case):
         self.r.expect_log(f'cannot be renamed: pid {pid} ')
 
     def test_new_mail_that_waits_says_for_whom(self):
-        self.r.mount(self.r.options(lockwait=0))
+        self.r.mount(self.r.options(lockwait=0, watch='off'))
         top = f'{self.r.mnt}/alice'
         os.listdir(f'{top}/cur')
         self.r.make('alice', 'deliver', 'INBOX')
