@@ -495,6 +495,12 @@ int io_fsync(int fd)
 	return fsync(fd) == 0 ? 0 : -errno;
 }
 
+int io_sync_fs(int fd)
+{
+	io_step("syncfs");
+	return syncfs(fd) == 0 ? 0 : -errno;
+}
+
 int io_scratch(const char *dir, uint64_t size)
 {
 	AUTO_FD int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);

@@ -89,6 +89,9 @@ MUST_CHECK int io_unlink(int dirfd, const char *name, int flags);
 MUST_CHECK int io_pwrite(int fd, const void *data, size_t len, uint64_t off);
 MUST_CHECK int io_truncate(int fd, uint64_t size);
 MUST_CHECK int io_fsync(int fd);
+/** io_sync_fs - make durable all that was written to the filesystem of @fd, by
+ * whomever: for many files this is far less work than fsync() of each */
+MUST_CHECK int io_sync_fs(int fd);
 /** io_set_owner - no step if it is that already; (uid_t)-1 leaves it */
 MUST_CHECK int io_set_owner(int fd, uid_t uid, gid_t gid);
 /** io_reserve - room on the disk for @len octets at @off, behind the end of the

@@ -282,7 +282,8 @@ static int deliver(struct scanner *c, const struct mbx_record *r)
 			 .date = r->date,
 			 .size = r->size,
 			 .off = off + r->line,
-			 .line = r->line };
+			 .line = r->line,
+			 .no_date = !r->date_ok };
 
 	s->next.off = m.off + m.size;
 	m.uid = mbx_next_uid(&s->next, r, off, &s->damage);

@@ -32,6 +32,8 @@ struct msg {
 	uint64_t size;	   /* octets of the message as they lie on disk */
 	uint64_t off;	   /* MBX: file offset of the message text */
 	uint32_t line;	   /* MBX: octets of the record line before the text */
+	bool no_date;	   /* MBX: the record has none that can be read; scan
+			      says so, nobody keeps it */
 };
 
 enum {
