@@ -360,6 +360,15 @@ static int show_control(struct folder *f, const struct index_folder *row)
 
 /* ---- all of it ----------------------------------------------------------- */
 
+static void note_fresh(struct folder *f)
+{
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->fresh = f->stamp;
+	f->fresh_settled = stamp_settled(&f->stamp, f->stamp_ns);
+	f->fresh_enough = f->fresh_settled && !f->late;
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
 static void remember(struct folder *f, const struct stamp *s, int64_t ns)
 {
 	if (f->stamp.ino != 0 &&
@@ -368,11 +377,7 @@ static void remember(struct folder *f, const struct stamp *s, int64_t ns)
 	f->stamp = *s;
 	f->stamp_ns = ns;
 	f->synced = true;
-	(void)pthread_rwlock_wrlock(&f->lock);
-	f->fresh = f->stamp;
-	f->fresh_settled = stamp_settled(&f->stamp, f->stamp_ns);
-	f->fresh_enough = f->fresh_settled && !f->late;
-	(void)pthread_rwlock_unlock(&f->lock);
+	note_fresh(f);
 }
 
 void folder_trust(struct folder *f, const struct stamp *s)
@@ -567,8 +572,10 @@ int folder_sync(struct folder *f)
 		if (ret < 0)
 			return ret;
 		ret = f->box->box->ops->stamp(f->box->box, &now);
-		if (ret == 0 && is_done(f, &now))
+		if (ret == 0 && is_done(f, &now)) {
+			note_fresh(f);
 			return f->state == FOLDER_UNREADABLE ? -EIO : 0;
+		}
 		if (ret == 0)
 			ret = sync_once(f);
 		if (ret == -ESTALE)
