@@ -388,6 +388,13 @@ int folder_ready(struct folder *f)
 	return ret;
 }
 
+bool folder_is_fresh(struct folder *f)
+{
+	enum folder_state state;
+
+	return is_fresh(f, &state);
+}
+
 void folder_relist(struct folder *f)
 {
 	atomic_store(&f->relist, true);
@@ -395,12 +402,8 @@ void folder_relist(struct folder *f)
 
 int folder_look(struct folder *f, unsigned ms)
 {
-	enum folder_state state = FOLDER_WAITING;
-	int ret;
+	int ret = clock_lock(&f->sync_lock, ms);
 
-	if (is_fresh(f, &state))
-		return state == FOLDER_UNREADABLE ? -EIO : 0;
-	ret = clock_lock(&f->sync_lock, ms);
 	if (ret < 0)
 		return ret;
 	mbxlock_limit(ms);

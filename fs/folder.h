@@ -189,9 +189,14 @@ struct folder_id folder_id(struct folder *f);
  */
 MUST_CHECK int folder_ready(struct folder *f);
 
+/** folder_is_fresh - whether folder_ready() would find nothing to do: its
+ * mailbox is there, and as it was */
+bool folder_is_fresh(struct folder *f);
+
 /**
- * folder_look - folder_ready() for one who can come again, and keeps nobody
- * waiting: @ms for each lock, and locks that are held are no failure
+ * folder_look - bring up to date what is not fresh, for one who can come again
+ * and keeps nobody waiting: @ms for each lock, and locks that are held are no
+ * failure
  * Return: as folder_ready(); -EAGAIN when something was locked; -EBUSY when
  * not everything can show yet, because Dovecot's files are in use.
  */

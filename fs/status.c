@@ -351,7 +351,8 @@ static json_t *folders_json(const struct gather *g, struct user *u,
 
 static json_t *watch_json(struct user *u)
 {
-	static const char *const how[] = { "off", "inotify", "poll" };
+	static const char *const how[] = { "off", "inotify", "inotify",
+					   "poll" };
 	const struct watch_user *wu = &u->watch;
 	int64_t last = atomic_load(&wu->last_event);
 	const char *why = atomic_load(&wu->why);

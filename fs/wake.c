@@ -120,13 +120,14 @@ bool wake_folder(struct folder *f)
 {
 	AUTO_FD int dir = -1;
 
-	if (!w.mounted || !wake_is_known(f))
+	if (!w.mounted || !wake_is_ours(gettid()) || !wake_is_known(f))
 		return false;
 	dir = open_new(f);
 	if (dir < 0)
 		return false; /* being unmounted, or the folder is gone */
-	/* No change to a disk: our own daemon swallows both. */
-	if (mknodat(dir, WAKE_NAME, S_IFREG | 0600, 0) == 0)
-		(void)unlinkat(dir, WAKE_NAME, 0);
+	/* No change to a disk: our own daemon swallows both. Where somebody has
+	 * a file of that name, its "removal" alone wakes. */
+	(void)mknodat(dir, WAKE_NAME, S_IFREG | 0600, 0);
+	(void)unlinkat(dir, WAKE_NAME, 0);
 	return true;
 }

@@ -7,7 +7,7 @@
  *
  * A thread can be held up by the mount, as long as a request that has the
  * directory locked waits for UW. So there are several, no more than two for one
- * user.
+ * user, and some are never in there.
  */
 #include "fs/watch.h"
 
@@ -33,7 +33,8 @@
 #include "fs/watch_internal.h"
 
 enum {
-	WORKERS = 4,
+	WORKERS = 6,
+	WAKING = 4, /* of them: who is held up by the mount is in there */
 	PER_USER = 2,
 	SOON_MS = 5, /* so that a change in several steps is one */
 	GAP_MS = 50, /* between two looks at the same thing */
@@ -46,8 +47,8 @@ enum {
 	LIST_AGAIN_MS = 1000,
 	EARLY_MS = 100,
 	LOOK_MS = 300, /* between two walks over a mail directory */
-	POLL_MORE_MS = 10000,
-	RETRY_MS = 60000,
+	REST_SHARE = 10,
+	REST_MAX_MS = 5000,
 	NAP_US = 2000, /* so that events come in heaps */
 };
 
@@ -63,6 +64,7 @@ static struct {
 	unsigned workers;
 	atomic_uint ended;
 	pthread_t thread, worker[WORKERS];
+	atomic_uint waking;
 	atomic_ulong wakes;
 } w = { .lock = PTHREAD_MUTEX_INITIALIZER, .stop_fd = -1 };
 
@@ -93,8 +95,8 @@ static void insert(struct watch_job *j, int64_t due)
 /* With the lock. */
 static void put(struct watch_job *j, int64_t due)
 {
-	if (due < j->done_ms + GAP_MS)
-		due = j->done_ms + GAP_MS;
+	if (due < j->free_ms)
+		due = j->free_ms;
 	if (j->busy) {
 		if (j->again_ms == 0 || due < j->again_ms)
 			j->again_ms = due;
@@ -187,11 +189,14 @@ static int64_t wake_watchers(struct folder *f)
 		return 0;
 	if (now < wf->woken_ms + WAKE_GAP_MS)
 		return wf->woken_ms + WAKE_GAP_MS - now;
-	wf->told = moved;
-	wf->woken_ms = now;
-	if (wake_folder(f))
-		(void)atomic_fetch_add(&w.wakes, 1);
-	return 0;
+	if (atomic_fetch_add(&w.waking, 1) < WAKING) {
+		wf->told = moved;
+		wf->woken_ms = now;
+		if (wake_folder(f))
+			(void)atomic_fetch_add(&w.wakes, 1);
+	}
+	(void)atomic_fetch_sub(&w.waking, 1);
+	return moved == wf->told ? 0 : WAKE_GAP_MS;
 }
 
 static int64_t do_folder(struct folder *f)
@@ -202,11 +207,14 @@ static int64_t do_folder(struct folder *f)
 
 	if (atomic_load(&f->deleted) || atomic_load(&f->gone))
 		return 0;
-	if (!is_there(f)) {
+	if (folder_is_fresh(f)) {
+		ret = 0;
+	} else if (is_there(f)) {
+		ret = folder_look(f, PATIENCE_MS);
+	} else {
 		watch_ask_folders(f->user, 2, SOON_MS);
 		return 0;
 	}
-	ret = folder_look(f, PATIENCE_MS);
 	log_trace(LOG_VIEW, "watch: folder %u: %d", folder_id(f).number, ret);
 	again = wake_watchers(f);
 	if (ret != -EAGAIN && ret != -EBUSY) {
@@ -219,7 +227,7 @@ static int64_t do_folder(struct folder *f)
 /* ---- a user -------------------------------------------------------------- */
 
 /* Copied, for who calls functions that take the user's lock. */
-static void each_folder(struct user *u, void (*fn)(struct folder *f))
+void watch_each_folder(struct user *u, void (*fn)(struct folder *f))
 {
 	for (size_t i = 0;; i++) {
 		struct folder *f = NULL;
@@ -279,10 +287,10 @@ static int64_t do_user(struct user *u)
 	if (what & WATCH_FOLDERS)
 		again = look_for_folders(u);
 	if (what & WATCH_ALL)
-		each_folder(u, watch_ask_folder);
+		watch_each_folder(u, watch_ask_folder);
 	/* What changed between the last look and the first watch. */
 	else if (what & WATCH_DIRS)
-		each_folder(u, ask_if_known);
+		watch_each_folder(u, ask_if_known);
 	if ((what & (WATCH_LIST | WATCH_DIRS)) &&
 	    subscribe_follow(u) == -EBUSY) {
 		(void)atomic_fetch_or(&u->watch.what, WATCH_LIST);
@@ -314,8 +322,19 @@ static struct watch_job *take(int64_t *due_out)
 	TAILQ_REMOVE(&queue, j, link);
 	j->queued = false;
 	j->busy = true;
+	j->began_ms = now;
 	j->user->watch.busy++;
 	return j;
+}
+
+/* Walks over large trees take up to a tenth of the time. */
+static int64_t rest(const struct watch_job *j, int64_t took)
+{
+	int64_t ms = j->folder ? 0 : took * REST_SHARE;
+
+	if (ms < GAP_MS)
+		return GAP_MS;
+	return ms < REST_MAX_MS ? ms : REST_MAX_MS;
 }
 
 /* With the lock. */
@@ -327,7 +346,7 @@ static void give_back(struct watch_job *j, int64_t again)
 		due = now + again;
 	j->busy = false;
 	j->again_ms = 0;
-	j->done_ms = now;
+	j->free_ms = now + rest(j, now - j->began_ms);
 	j->user->watch.busy--;
 	if (due > 0)
 		put(j, due);
@@ -376,46 +395,6 @@ static void *work(void *arg)
 
 /* ---- news ---------------------------------------------------------------- */
 
-static bool is_anybody_there(struct user *u)
-{
-	bool known = false;
-
-	for (size_t i = 0; !known; i++) {
-		struct folder *f = NULL;
-
-		(void)pthread_mutex_lock(&u->lock);
-		if (i < u->count)
-			f = u->folders[i];
-		(void)pthread_mutex_unlock(&u->lock);
-		if (!f)
-			return false;
-		known = wake_is_known(f);
-	}
-	return known;
-}
-
-static int poll_user(struct user *u, void *arg)
-{
-	struct watch_user *wu = &u->watch;
-	int64_t now = clock_ms();
-	int64_t retry = atomic_load(&wu->retry_ms);
-
-	(void)arg;
-	if (atomic_load(&wu->how) != WATCHED_POLL)
-		return 0;
-	if (retry != 0 && now >= retry)
-		watch_ask(u, WATCH_DIRS, 0);
-	if (!is_anybody_there(u))
-		return 0;
-	each_folder(u, ask_if_known);
-	if (now >= atomic_load(&wu->polled_ms) + POLL_MORE_MS) {
-		atomic_store(&wu->polled_ms, now);
-		watch_ask_folders(u, 1, 0);
-		watch_ask(u, WATCH_LIST, 0);
-	}
-	return 0;
-}
-
 static int count_polled(struct user *u, void *arg)
 {
 	uint64_t *n = arg;
@@ -452,7 +431,7 @@ static void *listen_for_news(void *arg)
 			watch_events_read(w.fs);
 		}
 		if (clock_ms() >= next) {
-			(void)!user_each_attached(w.fs, poll_user, NULL);
+			(void)!user_each_attached(w.fs, watch_poll_user, NULL);
 			next = clock_ms() + every;
 		}
 	}

@@ -10,8 +10,7 @@
  * (wake.h).
  *
  * A user is watched from when he is attached. One whose directories cannot be
- * watched, or not any more, is polled: of his folders those that the kernel
- * knows, for nobody watches the others.
+ * watched, or not any more, is polled (watch_poll.c).
  *
  * Threads: all functions are safe and take no lock that is held for long; none
  * may be called with a user's lock held. The threads here wait for UW for
@@ -37,7 +36,8 @@ struct watch_job {
 	struct folder *folder; /* NULL: the user himself */
 	int64_t due_ms;	       /* of clock_ms() */
 	int64_t again_ms;      /* asked for while it was busy; 0 */
-	int64_t done_ms;
+	int64_t began_ms;
+	int64_t free_ms; /* not before */
 	bool queued, busy;
 	TAILQ_ENTRY(watch_job) link;
 };
@@ -47,6 +47,7 @@ struct watch_folder {
 	atomic_uint moved; /* how often cur/ or new/ changed for what others
 			      did */
 	_Atomic uint64_t new_ino; /* the directory new/ when last looked up */
+	int64_t polled_ms;	  /* watch_poll.c */
 	struct watch_job job;
 	/* Of the thread that has the job. */
 	unsigned told; /* ->moved when watchers were last woken */
@@ -54,19 +55,24 @@ struct watch_folder {
 	unsigned tries;
 };
 
-enum watch_how { WATCHED_NOT, WATCHED_INOTIFY, WATCHED_POLL };
+enum watch_how {
+	WATCHED_NOT,
+	WATCHED_INOTIFY,
+	WATCHED_PARTLY, /* but for directories that hold no mailbox yet */
+	WATCHED_POLL,
+};
 
 /* Of a user. */
 struct watch_user {
 	struct watch_job job;
-	atomic_uint what;	   /* bits of watch_internal.h */
-	atomic_uint looks;	   /* at his folders that are due */
-	_Atomic int64_t asked_ms;  /* when the last was asked for */
-	_Atomic int64_t retry_ms;  /* polled: inotify is tried again */
-	_Atomic int64_t polled_ms; /* more than his folders was looked at */
-	unsigned busy;		   /* jobs; with the queue's lock */
+	atomic_uint what;	  /* bits of watch_internal.h */
+	atomic_uint looks;	  /* at his folders that are due */
+	_Atomic int64_t asked_ms; /* when the last was asked for */
+	_Atomic int64_t retry_ms; /* his directories are looked at again */
+	int64_t walked_ms;	  /* watch_poll.c */
+	unsigned busy;		  /* jobs; with the queue's lock */
 	_Atomic enum watch_how how;
-	const char *_Atomic why; /* polled; static text */
+	const char *_Atomic why; /* not by inotify alone; static text */
 	atomic_ulong events;
 	_Atomic int64_t last_event; /* seconds since the epoch; 0: none */
 	int64_t maybe_ms;	    /* watch_events.c */
@@ -74,6 +80,8 @@ struct watch_user {
 	/* watch_dirs.c, with its lock. */
 	struct watch_target *targets;
 	unsigned round;
+	bool missing; /* a place, so that it cannot be watched */
+	bool more;    /* directories than are watched */
 	atomic_uint watches;
 };
 

@@ -34,9 +34,7 @@
 
 enum {
 	BUCKETS = 4096,
-	USER_WATCHES = 512, /* directories of one user */
 	LIMIT_UNKNOWN = 8192,
-	ROUND_TRIED = 1, /* less than any */
 	RETRY_MS = 60000,
 	MASK = IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM |
 		IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR,
@@ -55,13 +53,16 @@ static struct {
 	struct watch_target *buckets[BUCKETS];
 	struct watched *watched[BUCKETS];
 	uint32_t count, max;
-	bool said_full;
+	atomic_bool said_full;
 } d = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1 };
 
 static const char why_none[] = "inotify is not to be had";
 static const char why_asked[] = "watch=poll";
 static const char why_full[] = "there are no more inotify watches";
 static const char why_many[] = "there are too many directories";
+static const char why_more[] =
+	"too many directories: what is new in those without a mailbox is "
+	"looked for";
 static const char why_denied[] = "a directory cannot be watched";
 static const char why_filesystem[] =
 	"a directory lies on a filesystem that does not tell of all changes";
@@ -205,8 +206,7 @@ static void drop_others(struct user *u, bool all)
 	while (*at) {
 		struct watch_target *t = *at;
 
-		/* Round 0: made since his directories were gathered. */
-		if (!all && (t->round == u->watch.round || t->round == 0)) {
+		if (!all && t->round == u->watch.round) {
 			at = &t->next;
 			continue;
 		}
@@ -242,30 +242,29 @@ static int add_watch(struct user *u, int fd, enum watch_kind kind,
 	return ret;
 }
 
-/* @fd: of a directory, closed; or an error. What is not there needs no watch.
- */
-static int need(struct user *u, int fd, enum watch_kind kind, const char *name)
+/* @fd: of a directory */
+static int watch_fd(struct user *u, int fd, enum watch_kind kind,
+		    const char *name)
 {
 	const char *filesystem;
-	int ret = fd < 0 ? fd : 0;
 
-	if (ret == 0) {
-		(void)io_is_network_fs(fd, &filesystem);
-		ret = strcmp(filesystem, "local") == 0
-			? add_watch(u, fd, kind, name)
-			: -EOPNOTSUPP;
-		base_auto_close(&fd);
-	}
-	return ret == -ENOENT || ret == -ENOTDIR ? 0 : ret;
+	(void)io_is_network_fs(fd, &filesystem);
+	return strcmp(filesystem, "local") == 0 ? add_watch(u, fd, kind, name)
+						: -EOPNOTSUPP;
 }
 
+/* Where that is nowhere, nobody tells when it comes: it is tried again. */
 static int need_parent(struct user *u, const struct pattern *p,
 		       enum watch_kind kind)
 {
 	char name[NAME_MAX + 1];
-	int fd = pattern_open_parent(p, u->name, name);
+	AUTO_FD int fd = pattern_open_parent(p, u->name, name);
 
-	return need(u, fd, kind, name);
+	if (fd == -ENOENT || fd == -ENOTDIR) {
+		u->watch.missing = true;
+		return 0;
+	}
+	return fd < 0 ? fd : watch_fd(u, fd, kind, name);
 }
 
 static int need_inbox(struct user *u)
@@ -281,96 +280,9 @@ static int need_inbox(struct user *u)
 	return ret;
 }
 
-/* Paths of directories below folders=. */
-struct paths {
-	char **list;
-	size_t count, room;
-};
-
-static int add_path(struct paths *p, const char *text, size_t len)
+static int need_dir(int fd, const char *path, void *arg)
 {
-	if (p->count == p->room) {
-		size_t room = p->room ? 2 * p->room : 16;
-		char **more = reallocarray(p->list, room, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		p->list = more;
-		p->room = room;
-	}
-	p->list[p->count] = strndup(text, len);
-	return p->list[p->count] ? (p->count++, 0) : -ENOMEM;
-}
-
-static int add_parents(struct paths *p, const char *legacy)
-{
-	int ret = 0;
-
-	for (const char *s = strchr(legacy, '/'); s && ret == 0;
-	     s = strchr(s + 1, '/'))
-		ret = add_path(p, legacy, (size_t)(s - legacy));
-	return ret;
-}
-
-static int by_text(const void *a, const void *b)
-{
-	const char *const *x = a, *const *y = b;
-
-	return strcmp(*x, *y);
-}
-
-/* Those of his folders, and those that were made while he was watched. */
-static int gather_paths(struct user *u, struct paths *p)
-{
-	int ret = add_path(p, "", 0);
-
-	(void)pthread_mutex_lock(&u->lock);
-	for (size_t i = 0; ret == 0 && i < u->count; i++)
-		if (u->folders[i]->place == LEDGER_PLACE_FOLDERS)
-			ret = add_parents(p, u->folders[i]->legacy);
-	(void)pthread_mutex_unlock(&u->lock);
-	(void)pthread_mutex_lock(&d.lock);
-	for (struct watch_target *t = u->watch.targets; ret == 0 && t;
-	     t = t->next) {
-		if (t->round == 0)
-			t->round = ROUND_TRIED;
-		if (t->kind == WATCH_MAIL)
-			ret = add_path(p, t->name, strlen(t->name));
-	}
-	(void)pthread_mutex_unlock(&d.lock);
-	if (p->count > 0)
-		qsort(p->list, p->count, sizeof(*p->list), by_text);
-	return ret;
-}
-
-static int need_paths(struct user *u, const struct paths *p)
-{
-	int ret = 0;
-
-	for (size_t i = 0; ret == 0 && i < p->count; i++) {
-		if (i > 0 && strcmp(p->list[i], p->list[i - 1]) == 0)
-			continue;
-		ret = need(u,
-			   pattern_open(&u->fs->opt->folders, u->name,
-					p->list[i], O_PATH | O_DIRECTORY),
-			   WATCH_MAIL, p->list[i]);
-		if (atomic_load(&u->watch.watches) > USER_WATCHES)
-			ret = -E2BIG;
-	}
-	return ret;
-}
-
-static int need_mail(struct user *u)
-{
-	struct paths p = { .count = 0 };
-	int ret = gather_paths(u, &p);
-
-	if (ret == 0)
-		ret = need_paths(u, &p);
-	for (size_t i = 0; i < p.count; i++)
-		free(p.list[i]);
-	free(p.list);
-	return ret;
+	return watch_fd(arg, fd, WATCH_MAIL, path);
 }
 
 static int need_all(struct user *u)
@@ -383,7 +295,7 @@ static int need_all(struct user *u)
 	if (ret == 0 && o->has_folders)
 		ret = need_parent(u, &o->folders, WATCH_A_PLACE);
 	if (ret == 0 && o->has_folders)
-		ret = need_mail(u);
+		ret = watch_tree_walk(u, need_dir, u, &u->watch.more);
 	return ret;
 }
 
@@ -409,16 +321,15 @@ static void say(struct user *u, const char *reason)
 	const char *was = atomic_exchange(&u->watch.why, reason);
 	char name[400];
 
-	if (was == reason || reason == why_asked || reason == why_none)
+	if (was == reason || !reason || reason == why_asked ||
+	    reason == why_none || reason == why_more)
 		return;
-	if (reason == why_full && !d.said_full) {
-		d.said_full = true;
+	if (reason == why_full && !atomic_exchange(&d.said_full, true))
 		log_warn("watch: the %u inotify watches that may be used are "
 			 "in use: other users' mailboxes are looked at every "
 			 "%u ms instead; raise fs.inotify.max_user_watches, "
 			 "or watches=",
 			 d.max, u->fs->opt->poll_ms);
-	}
 	if (reason != why_full)
 		log_info("user %s: mailboxes are looked at every %u ms: %s",
 			 text_escape(u->name, strlen(u->name), name,
@@ -428,6 +339,7 @@ static void say(struct user *u, const char *reason)
 
 void watch_dirs_user(struct user *u)
 {
+	struct watch_user *wu = &u->watch;
 	const char *reason = NULL;
 	int ret = 0;
 
@@ -435,8 +347,8 @@ void watch_dirs_user(struct user *u)
 		reason = why_asked;
 	else if (d.fd < 0)
 		reason = why_none;
-	u->watch.round = u->watch.round < ROUND_TRIED ? ROUND_TRIED + 1
-						      : u->watch.round + 1;
+	wu->round++;
+	wu->missing = wu->more = false;
 	if (!reason)
 		ret = need_all(u);
 	if (ret < 0)
@@ -444,19 +356,13 @@ void watch_dirs_user(struct user *u)
 	(void)pthread_mutex_lock(&d.lock);
 	drop_others(u, reason != NULL);
 	(void)pthread_mutex_unlock(&d.lock);
-	if (reason)
-		say(u, reason);
-	else
-		atomic_store(&u->watch.why, NULL);
-	atomic_store(&u->watch.retry_ms,
-		     reason == why_full ? clock_ms() + RETRY_MS : 0);
-	atomic_store(&u->watch.how, reason ? WATCHED_POLL : WATCHED_INOTIFY);
-}
-
-void watch_dirs_made(struct user *u, const char *path)
-{
-	if (!find_target(u, WATCH_MAIL, path))
-		(void)new_target(u, WATCH_MAIL, path);
+	atomic_store(&wu->retry_ms,
+		     ret < 0 || wu->missing ? clock_ms() + RETRY_MS : 0);
+	atomic_store(&wu->how,
+		     reason		? WATCHED_POLL
+			     : wu->more ? WATCHED_PARTLY
+					: WATCHED_INOTIFY);
+	say(u, wu->more && !reason ? why_more : reason);
 }
 
 /* ---- events -------------------------------------------------------------- */

@@ -89,12 +89,10 @@ static void unknown_event(struct user *u, const struct event *e)
 		maybe_a_folder(u);
 }
 
-static void dir_event(struct user *u, const struct event *e, const char *path)
+static void dir_event(struct user *u, const struct event *e)
 {
 	if (e->name[0] == '.' || !(e->mask & (COME | GO)))
 		return; /* no mail lies in .ssh or .cache */
-	if (e->mask & COME)
-		watch_dirs_made(u, path);
 	watch_ask_folders(u, 2, SOON_MS);
 	watch_ask(u, WATCH_DIRS, SOON_MS);
 }
@@ -121,7 +119,7 @@ static void mail_event(const struct watch_target *t, const struct event *e)
 		      *t->name ? "/" : "", e->name) < 0)
 		return;
 	if (e->mask & IN_ISDIR)
-		dir_event(t->user, e, path);
+		dir_event(t->user, e);
 	else
 		file_event(t->user, e, path);
 }

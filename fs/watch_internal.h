@@ -25,6 +25,8 @@ void watch_ask(struct user *u, unsigned what, int64_t ms);
 void watch_ask_folders(struct user *u, unsigned looks, int64_t ms);
 /** watch_ask_folder - look at a folder soon, if anybody ever did */
 void watch_ask_folder(struct folder *f);
+/** watch_each_folder - of a user, with no lock held */
+void watch_each_folder(struct user *u, void (*fn)(struct folder *f));
 /** watch_ask_all - look at everything: nobody knows what changed */
 void watch_ask_all(struct fs *fs);
 
@@ -69,9 +71,29 @@ typedef void watch_target_fn(const struct watch_target *t, void *arg);
 void watch_dirs_each(int wd, const char *name, watch_target_fn *fn, void *arg);
 /** watch_dirs_gone - the kernel does not watch @wd any more */
 void watch_dirs_gone(int wd);
-/** watch_dirs_made - for a watch_target_fn: a directory was made, to be watched
- * when the user's are next looked at */
-void watch_dirs_made(struct user *u, const char *path);
+/* watch_tree.c */
+
+/* @fd: of a directory, not to be kept; @path: below folders=, "" for that
+ * itself. A negative return means that it could not be watched. */
+typedef int watch_tree_fn(int fd, const char *path, void *arg);
+
+/**
+ * watch_tree_walk - every directory in which a mailbox of the user's may be
+ * made: what is made in one after @fn was called for it, was not listed yet
+ * Those that hold mailboxes come first, and fail the walk when they cannot be
+ * watched; for the others only a lack of watches does.
+ * @more_out: whether there are more than one user may have, and not all were
+ *	walked
+ * Return: 0, also when there is no directory at all; -E2BIG when too many hold
+ * mailboxes; -errno.
+ */
+MUST_CHECK int watch_tree_walk(struct user *u, watch_tree_fn *fn, void *arg,
+			       bool *more_out);
+
+/* watch_poll.c */
+
+/** watch_poll_user - he is due, perhaps; a user_fn */
+int watch_poll_user(struct user *u, void *arg);
 
 /* watch_events.c */
 
