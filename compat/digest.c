@@ -27,6 +27,11 @@ int digest_add(struct digest *d, const void *p, size_t len)
 	return EVP_DigestUpdate(d->ctx, p, len) == 1 ? 0 : -EIO;
 }
 
+int digest_copy(struct digest *to, const struct digest *from)
+{
+	return EVP_MD_CTX_copy_ex(to->ctx, from->ctx) == 1 ? 0 : -EIO;
+}
+
 int digest_hex(struct digest *d, char *out)
 {
 	static const char digits[] = "0123456789abcdef";

@@ -17,6 +17,8 @@ struct digest;
 struct digest *digest_new(void);
 /** digest_add - more octets */
 MUST_CHECK int digest_add(struct digest *d, const void *p, size_t len);
+/** digest_copy - @to goes on as if it had been given what @from was */
+MUST_CHECK int digest_copy(struct digest *to, const struct digest *from);
 /** digest_hex - finish and start anew; @out has DIGEST_HEX + 1 octets */
 MUST_CHECK int digest_hex(struct digest *d, char *out);
 /** digest_free - NULL is fine */

@@ -184,7 +184,8 @@ static int report_folder(struct walk *w, const char *path,
 	struct store_entry e = { .name = path,
 				 .is_folder = true,
 				 .dev = st->st_dev,
-				 .ino = st->st_ino };
+				 .ino = st->st_ino,
+				 .size = (uint64_t)st->st_size };
 
 	return w->fn(&e, w->arg);
 }

@@ -123,6 +123,7 @@ struct store_entry {
 	const char *why;   /* static text; NULL for a folder */
 	uint64_t dev, ino; /* MBX: of a folder's file, which keep when it is
 			      renamed; else 0 */
+	uint64_t size;	   /* MBX: octets of a folder's file; else 0 */
 };
 /* A non-zero return ends the walk and is returned by list(). */
 typedef int store_list_fn(const struct store_entry *e, void *arg);

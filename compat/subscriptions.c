@@ -1,11 +1,17 @@
 #include "compat/subscriptions.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "compat/foldername.h"
+#include "compat/io.h"
+
+enum { LIST_MAX = 16 << 20 }; /* octets of a .mailboxlist */
 
 static const char header[] = "V\t2\n\n";
 static const char inbox[] = "INBOX";
@@ -81,6 +87,33 @@ enum subscription_kind subscription_classify(const char *line, size_t len,
 	*name_out = p;
 	*name_len_out = (size_t)(end - p);
 	return SUBSCRIPTION_FOLDER;
+}
+
+int subscription_read_list(const struct pattern *list, const char *user,
+			   char **out, size_t *len_out)
+{
+	AUTO_FD int fd = pattern_open(list, user, "", O_RDONLY);
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -ENOTSUP;
+	if (st.st_size > LIST_MAX)
+		return -EFBIG;
+	text = calloc(1, (size_t)st.st_size + 1);
+	if (!text)
+		return -ENOMEM;
+	n = io_read_at(fd, text, (size_t)st.st_size, 0);
+	if (n < 0)
+		return (int)n;
+	*out = base_steal_ptr(&text);
+	*len_out = (size_t)n;
+	return 0;
 }
 
 void subscription_write_header(FILE *f)

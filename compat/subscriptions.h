@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "compat/base.h"
+#include "compat/pattern.h"
 
 enum subscription_kind {
 	SUBSCRIPTION_INBOX,
@@ -37,6 +38,12 @@ enum subscription_kind subscription_classify(const char *line, size_t len,
 					     const char *prefix,
 					     const char **name_out,
 					     size_t *name_len_out);
+
+/** subscription_read_list - UW's list of a user, NUL-terminated, to be freed
+ * Return: 0; -ENOENT; -ENOTSUP (not a regular file); -EFBIG; -errno */
+MUST_CHECK int subscription_read_list(const struct pattern *list,
+				      const char *user, char **out,
+				      size_t *len_out);
 
 /** subscription_write_header - the two lines of version 2 */
 void subscription_write_header(FILE *f);

@@ -50,29 +50,8 @@ static const char *prefix_of(const struct options *o)
 
 static int read_mailboxlist(const struct user *u, struct list *out)
 {
-	AUTO_FD int fd =
-		pattern_open(&u->fs->opt->subscriptions, u->name, "", O_RDONLY);
-	AUTO_FREE char *text = NULL;
-	struct stat st;
-	ssize_t n;
-
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode))
-		return -ENOTSUP;
-	if (st.st_size > LIST_MAX)
-		return -EFBIG;
-	text = calloc(1, (size_t)st.st_size + 1);
-	if (!text)
-		return -ENOMEM;
-	n = io_read_at(fd, text, (size_t)st.st_size, 0);
-	if (n < 0)
-		return (int)n;
-	out->len = (size_t)n;
-	out->text = base_steal_ptr(&text);
-	return 0;
+	return subscription_read_list(&u->fs->opt->subscriptions, u->name,
+				      &out->text, &out->len);
 }
 
 /* Return: the length of the line at @p; @next: where another begins */

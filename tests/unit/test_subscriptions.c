@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fixture.h"
 
@@ -155,4 +156,23 @@ TEST(subscriptions, what_is_written_is_version_2)
 			 "1\n");
 	expect_dirs(text, "[][.a.b][.x\ty\r\n\1]");
 	free(text);
+}
+
+TEST(subscriptions, the_list_of_uw_is_read_whole_or_not_at_all)
+{
+	struct pattern p;
+	char *got = NULL;
+	size_t len = 0;
+
+	fixture_write(fixture_path("list"), "INBOX\nmail/a\n", 13);
+	cr_assert_eq(pattern_init(&p, fixture_path("list")), 0);
+	cr_assert_eq(subscription_read_list(&p, "", &got, &len), 0);
+	cr_expect_eq(len, 13);
+	cr_expect_str_eq(got, "INBOX\nmail/a\n");
+	free(got);
+	fixture_remove(fixture_path("list"));
+	cr_expect_eq(subscription_read_list(&p, "", &got, &len), -ENOENT);
+	cr_assert_eq(mkdir(fixture_path("list"), 0700), 0);
+	cr_expect_eq(subscription_read_list(&p, "", &got, &len), -ENOTSUP);
+	pattern_fini(&p);
 }
