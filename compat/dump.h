@@ -11,11 +11,8 @@
  *	subscribed <name>
  *
  * Folders ascend by name, octet by octet, "INBOX" first; messages ascend by
- * UID; flag letters are D F R S T sorted, "-" for none; keyword names are
- * escaped (text_escape, and ',' as \x2c), lower-cased ASCII (IMAP keywords are
- * case-insensitive), sorted, each once, "-" for none; bits of unnamed slots do
- * not show; names are text_escape()d. Folder names are Maildir++ names without
- * the leading '.' (levels joined by '.').
+ * UID; what stands in their lines is compat/fact.h's. Folder names are
+ *Maildir++ names without the leading '.' (levels joined by '.').
  *
  * Write errors are left in @f: the caller looks at ferror() at the end.
  */
@@ -25,7 +22,8 @@
 #include <stdio.h>
 
 #include "compat/base.h"
-#include "compat/msg.h"
+
+struct fact;
 
 struct dump_folder {
 	const char *dir; /* ".a.b"; "" for INBOX */
@@ -36,9 +34,7 @@ struct dump_folder {
 
 void dump_header(FILE *f);
 void dump_folder(FILE *f, const struct dump_folder *d);
-/** dump_message - one line; @sha256: DIGEST_HEX digits; flags beyond the
- * five system flags do not show */
-void dump_message(FILE *f, const struct msg *m, const struct keywords *k,
-		  const char *sha256);
+/** dump_message - one line; a message that cannot be read has "sha256=-" */
+void dump_message(FILE *f, const struct fact *m);
 /** dump_subscribed - one line; @dir as in struct dump_folder */
 void dump_subscribed(FILE *f, const char *dir);
