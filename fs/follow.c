@@ -115,9 +115,8 @@ struct writing {
 	uint32_t highest;
 };
 
-static int add_line(const struct msg *m, const char *name, void *arg)
+static bool write_line(struct writing *w, const struct msg *m)
 {
-	struct writing *w = arg;
 	struct basename b = { .folder = w->id->number,
 			      .uidvalidity = w->id->uidvalidity,
 			      .uid = m->uid,
@@ -128,23 +127,40 @@ static int add_line(const struct msg *m, const char *name, void *arg)
 				    .psize = UINT64_MAX,
 				    .vsize = UINT64_MAX };
 
-	(void)name;
-	if (m->uid <= w->above)
-		return 0;
-	/* For the copy of a delivered file, too, which is listed by its name
-	 * under another UID: so Dovecot does not give this one out. */
 	basename_format(&b, base);
 	r.name = base;
 	r.name_len = strlen(r.name);
-	if (uidlist_write_record(w->f, &r))
-		w->count++;
 	w->highest = m->uid;
+	return uidlist_write_record(w->f, &r);
+}
+
+static int add_line(const struct msg *m, const char *name, void *arg)
+{
+	struct writing *w = arg;
+
+	(void)name;
+	/* For the copy of a delivered file, too, which is listed by its name
+	 * under another UID: so Dovecot does not give this one out. */
+	if (m->uid > w->above && write_line(w, m))
+		w->count++;
 	return 0;
 }
 
+/* Messages that came and went while nobody looked have had UIDs, too; UW's
+ * clients may remember them, so Dovecot must not give them out. A record that
+ * names no file says so. */
+static void add_last(struct writing *w, const struct index_folder *row)
+{
+	struct msg gone = { .uid = row->uidnext - 1 };
+
+	if (row->damage.kind != DAMAGE_RECORD && gone.uid > w->above &&
+	    gone.uid > w->highest)
+		(void)write_line(w, &gone);
+}
+
 /* The lines for rows above f->listed; @w->f is closed then. */
-static int make_lines(struct folder *f, struct writing *w, char **text,
-		      size_t *len)
+static int make_lines(struct folder *f, struct writing *w,
+		      const struct index_folder *row, char **text, size_t *len)
 {
 	int ret;
 
@@ -154,6 +170,8 @@ static int make_lines(struct folder *f, struct writing *w, char **text,
 	if (!w->f)
 		return -ENOMEM;
 	ret = index_each(f->fs->index, f->id.number, add_line, w);
+	if (ret == 0)
+		add_last(w, row);
 	return fclose(w->f) != 0 ? -ENOMEM : ret;
 }
 
@@ -192,8 +210,8 @@ static int catch_up(struct folder *f, int dir, const struct index_folder *row)
 	int ret = read_list(f, dir);
 
 	if (ret == 0)
-		ret = make_lines(f, &w, &text, &len);
-	if (ret == 0 && w.count > 0)
+		ret = make_lines(f, &w, row, &text, &len);
+	if (ret == 0 && len > 0)
 		ret = append(dir, text, len);
 	if (ret < 0)
 		return ret;

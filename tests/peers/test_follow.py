@@ -56,7 +56,21 @@ class Follow(harness.Case):
         imap.logout()
         self.r.remount()
         self.assertEqual(sorted(self.uidlist().values()),
-                         [1, 2, 3, 4, 5, 6, 9, 20])
+                         [1, 2, 3, 4, 5, 6, 9, 20, 21])
+
+    def test_what_came_and_went_has_had_a_uid(self):
+        """UW gave a UID to a message, and expunged it, while nobody looked:
+        Dovecot does not give it to another."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+        self.r.unmount()
+        with open(self.path, 'r+b') as f:
+            f.seek(15)
+            f.write(b'00000007')
+        self.r.mount()
+        self.names()
+        self.assertEqual(max(self.uidlist().values()), 7)
+        self.assertEqual(len(self.names()), 3)
 
     def test_a_disagreement_is_shown(self):
         """A list from elsewhere gives a message another UID."""
