@@ -302,6 +302,8 @@ static int record(struct batch *b, const struct one *o, const struct msg *got,
 		return in;
 	}
 	mirror_drop(b->m, o->p.uid);
+	if (got->uid > b->m->ours)
+		b->m->ours = got->uid;
 	if (ret < 0) {
 		b->stale = true;
 		return rest ? change_keep_letters(b->f, got->uid, rest) : 0;
@@ -393,21 +395,6 @@ static bool is_damaged(const struct folder *f)
 		f->damage.kind == DAMAGE_HEADER;
 }
 
-/* Dovecot's UIDs are its own from now on. */
-static int reserve(struct batch *b)
-{
-	uint32_t last = b->m->list.uidnext - 1;
-	struct box *box = b->f->box->box;
-	int ret = is_damaged(b->f) ? -EBADMSG : 0;
-
-	if (ret < 0 || b->m->list.uidnext == 0 || last <= b->m->reserved)
-		return ret;
-	ret = box->ops->reserve(box, last);
-	if (ret == 0)
-		b->m->reserved = last;
-	return ret;
-}
-
 /* What Dovecot has numbered need not be looked for in its list again. */
 static void note_listed(const struct batch *b)
 {
@@ -460,10 +447,13 @@ static int work_leased(struct batch *b)
 {
 	bool clash = b->count > 0 && b->all[0].p.clash;
 	int64_t began = clock_ms();
-	int ret = reserve(b);
+	uint64_t clashes = 0;
+	int ret = is_damaged(b->f) ? -EBADMSG : mirror_reserve(b->m, &clashes);
 
 	if (ret == 0)
 		note_listed(b);
+	if (clashes > 0)
+		return ret; /* those whose UID is free go first */
 	if (ret == 0 && clash)
 		ret = number_anew(b);
 	for (size_t i = 0; ret == 0 && i < b->count && !b->stale; i++) {

@@ -53,6 +53,7 @@ struct mirror {
 	struct mirror_list list;
 	uint32_t number;   /* the folder's, when the list was read */
 	uint32_t reserved; /* UIDLAST is not below */
+	uint32_t ours; /* what UIDLAST was when we let go of it; 0: unknown */
 
 	/* The sync_lock guards these. */
 	char name[NAME_MAX + 1];    /* mirror_name_of() gave it */
@@ -89,6 +90,10 @@ MUST_CHECK int mirror_claim(struct folder *f, struct journal *j);
 /** mirror_drop - the pending one with that UID is no more */
 void mirror_drop(struct mirror *m, uint32_t uid);
 void mirror_clear_pending(struct mirror *m);
+/** mirror_reserve - with a lease: Dovecot's UIDs are its own from now on
+ * @clashes_out: how many pending ones have turned out to have a UID that UW has
+ * used. Return: 0; -errno */
+MUST_CHECK int mirror_reserve(struct mirror *m, uint64_t *clashes_out);
 
 /**
  * mirror_disagrees - whether message and UID of a record are not the MBX's

@@ -376,9 +376,58 @@ int mirror_read_list(struct mirror *m)
 		atomic_store(&m->whole, true);
 	else if (whole)
 		m->reserved = 0;
+	if (m->number != number)
+		m->ours = 0;
 	if (ret == 0)
 		m->number = number;
 	return ret;
+}
+
+/* ---- UIDLAST ------------------------------------------------------------- */
+
+/*
+ * UIDLAST has risen and it was not us: UW has used those UIDs, although its
+ * messages may be gone by now. Its clients must not find others under them.
+ */
+static int note_overtaken(struct mirror *m, uint64_t *clashes)
+{
+	struct index_folder row;
+	int ret = index_folder_get(m->folder->fs->index, m->number, &row);
+
+	if (ret < 0)
+		return ret;
+	(void)pthread_mutex_lock(&m->lock);
+	for (size_t i = 0; i < m->count && m->ours != 0; i++) {
+		struct pending *p = &m->pending[i];
+
+		if (p->clash || p->uid <= m->ours || p->uid > row.next.uid_last)
+			continue;
+		p->clash = true;
+		++*clashes;
+	}
+	(void)pthread_mutex_unlock(&m->lock);
+	if (row.next.uid_last > m->ours)
+		m->ours = row.next.uid_last;
+	return 0;
+}
+
+int mirror_reserve(struct mirror *m, uint64_t *clashes_out)
+{
+	uint32_t last = m->list.uidnext - 1;
+	struct box *box = m->folder->box->box;
+	int ret;
+
+	*clashes_out = 0;
+	ret = note_overtaken(m, clashes_out);
+	if (ret < 0 || m->list.uidnext == 0 || last <= m->reserved)
+		return ret;
+	ret = box->ops->reserve(box, last);
+	if (ret < 0)
+		return ret;
+	m->reserved = last;
+	if (last > m->ours)
+		m->ours = last;
+	return 0;
 }
 
 /* ---- a journal that was lost --------------------------------------------- */

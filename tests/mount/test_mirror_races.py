@@ -124,6 +124,26 @@ class Races(harness.Case):
         self.assertEqual(rig.folder_status('alice', 'INBOX')['delivered'][
             'mirrored'], 1)
 
+    def test_a_uid_of_a_message_that_has_gone(self):
+        """UW uses a UID, for a message that is gone before anybody looks, and
+        Dovecot the same one: in the MBX nobody finds another message under
+        it."""
+        rig, path = self.start()
+        first = 4
+        harness.as_user(self.uid, self.deliver, ['17.a', '17.b'])
+        harness.as_user(self.uid, self.number, first, ['17.a'])
+        harness.wait_for('the copy', lambda: self.in_mbx(path, first), 10)
+        with mbxfile.locked(path) as f:
+            f.seek(15)
+            f.write(b'%08x' % (first + 1))
+            harness.as_user(self.uid, self.number, first + 1, ['17.b'])
+        rig.expect_log('messages with another UID at Dovecot')
+        harness.wait_for('the other copy', lambda: self.in_mbx(
+            path, first + 2), 10)
+        self.assertFalse(self.in_mbx(path, first + 1))
+        self.assertEqual(rig.folder_status('alice', 'INBOX')['legacy'][
+            'uid_disagreements'], 1)
+
     def test_what_the_list_has_twice(self):
         """A message that left and came back: Dovecot goes by the last one."""
         rig, path = self.start()
