@@ -11,6 +11,7 @@
 
 /* "_" and the hash; what the name may have beside it. */
 enum { HASH_LEN = 17, CUT_MAX = FOLDERNAME_MAX - HASH_LEN };
+enum { VARIANTS = 1000 }; /* of a name that is taken */
 enum { LEVELS_MAX = 20 }; /* mbxwalk.c looks no deeper */
 
 /*
@@ -433,4 +434,20 @@ void foldername_variant(const char *dir, unsigned n, char *out)
 		len--;
 	memcpy(out, dir, len);
 	memcpy(out + len, suffix, strlen(suffix) + 1);
+}
+
+int foldername_free(const char *legacy, enum foldername_dots dots,
+		    foldername_taken_fn *taken, void *arg, char *out)
+{
+	char first[FOLDERNAME_MAX + 1];
+	bool changed;
+
+	foldername_map(legacy, dots, first, &changed);
+	memcpy(out, first, sizeof(first));
+	for (unsigned n = 2; taken(out, arg); n++) {
+		if (n > VARIANTS)
+			return -EEXIST;
+		foldername_variant(first, n, out);
+	}
+	return 0;
 }

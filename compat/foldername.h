@@ -62,6 +62,16 @@ MUST_CHECK int foldername_legacy(const char *dir, enum foldername_dots dots,
  */
 void foldername_variant(const char *dir, unsigned n, char *out);
 
+/**
+ * foldername_free - the directory of a mailbox that is new: its name, or the
+ * first variant that nobody has
+ * Return: 0; -EEXIST when too many have one.
+ */
+typedef bool foldername_taken_fn(const char *dir, void *arg);
+MUST_CHECK int foldername_free(const char *legacy, enum foldername_dots dots,
+			       foldername_taken_fn *taken, void *arg,
+			       char *out);
+
 /** foldername_mutf7_valid - whether a name is well-formed modified UTF-7
  * (RFC 3501 5.1.3): printable ASCII, every '&' shift closed by '-', base64
  * part valid UTF-16, nothing encoded that could stand for itself */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "compat/io.h"
@@ -133,4 +134,15 @@ int ledger_number(int dirfd, uint32_t count, uint32_t *first_out)
 	if (rc == 0)
 		*first_out = next;
 	return rc;
+}
+
+int ledger_guid(char *out)
+{
+	uint8_t raw[16];
+
+	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
+		return -EIO;
+	for (size_t i = 0; i < sizeof(raw); i++)
+		(void)snprintf(out + 2 * i, 3, "%02x", raw[i]);
+	return 0;
 }

@@ -106,6 +106,8 @@ struct ledger_folder *ledger_add(struct ledger *l, const char *dir,
 /** ledger_delete - the folder is deleted: it loses its names. The line is
  * dirty. Return: 0; -ENOMEM, and nothing is changed */
 MUST_CHECK int ledger_delete(struct ledger_folder *f);
+/** ledger_guid - one that nobody has yet; @out: 33 octets */
+MUST_CHECK int ledger_guid(char *out);
 /** ledger_fini - frees what the ledger holds; it is empty afterwards */
 void ledger_fini(struct ledger *l);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "compat/foldername.h"
 #include "compat/io.h"
+#include "compat/text.h"
 
 enum { LIST_MAX = 16 << 20 }; /* octets of a .mailboxlist */
 
@@ -212,4 +214,42 @@ int subscription_parse(const char *text, size_t len, subscription_fn *fn,
 			rc = fn(dir, arg);
 	}
 	return rc;
+}
+
+static const char *dir_of(const char *legacy, const struct ledger *l,
+			  enum foldername_dots dots, char *out)
+{
+	bool changed;
+
+	for (size_t i = 0; i < l->count; i++)
+		if (l->folders[i].place == LEDGER_PLACE_FOLDERS &&
+		    strcmp(l->folders[i].legacy, legacy) == 0)
+			return l->folders[i].dir;
+	foldername_map(legacy, dots, out, &changed);
+	return out;
+}
+
+int subscription_dir(const char *line, size_t len, const char *prefix,
+		     const struct ledger *l, enum foldername_dots dots,
+		     char *out)
+{
+	char legacy[PATH_MAX], dir[FOLDERNAME_MAX + 1];
+	const char *name;
+	size_t name_len;
+
+	*out = '\0';
+	switch (subscription_classify(line, len, prefix, &name, &name_len)) {
+	case SUBSCRIPTION_INBOX:
+		return 0;
+	case SUBSCRIPTION_FOLDER:
+		if (name_len == 0 ||
+		    text_path(legacy, sizeof(legacy), "%.*s", (int)name_len,
+			      name) < 0 ||
+		    text_path(out, FOLDERNAME_MAX + 1, "%s",
+			      dir_of(legacy, l, dots, dir)) < 0)
+			return -ENOENT;
+		return 0;
+	default:
+		return -EXDEV;
+	}
 }

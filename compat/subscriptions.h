@@ -14,6 +14,8 @@
 #include <stdio.h>
 
 #include "compat/base.h"
+#include "compat/foldername.h"
+#include "compat/ledger.h"
 #include "compat/pattern.h"
 
 enum subscription_kind {
@@ -44,6 +46,17 @@ enum subscription_kind subscription_classify(const char *line, size_t len,
 MUST_CHECK int subscription_read_list(const struct pattern *list,
 				      const char *user, char **out,
 				      size_t *len_out);
+
+/**
+ * subscription_dir - the directory of the folder that one line of .mailboxlist
+ * names, which need not exist
+ * @l: folders that have names already, also others than foldername_map() gives
+ * @out: FOLDERNAME_MAX + 1 octets
+ * Return: 0; -ENOENT when it names none; -EXDEV for one outside this store.
+ */
+MUST_CHECK int subscription_dir(const char *line, size_t len,
+				const char *prefix, const struct ledger *l,
+				enum foldername_dots dots, char *out);
 
 /** subscription_write_header - the two lines of version 2 */
 void subscription_write_header(FILE *f);

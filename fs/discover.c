@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,15 +14,12 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbxrec.h"
+#include "compat/place.h"
 #include "compat/text.h"
 #include "fs/move.h"
-#include "fs/place.h"
 #include "fs/remove.h"
 
-enum {
-	VARIANTS = 1000,  /* of a name that is taken */
-	MISSED_TWICE = 2, /* a walk may miss a file that is being renamed */
-};
+enum { MISSED_TWICE = 2 }; /* a walk may miss a file that is being renamed */
 
 struct name {
 	char *text;
@@ -338,27 +334,19 @@ static int take_all_dirs(struct look *k)
 }
 
 /* In use by another folder, or by a directory that the user made? */
-static bool dir_is_taken(const struct look *k, const char *dir)
+static bool dir_is_taken(const char *dir, void *arg)
 {
+	const struct look *k = arg;
 	struct stat st;
 
 	return tfind(dir, &k->taken, compare_text) ||
 		fstatat(k->user->fd, dir, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static int free_dir(const struct look *k, const char *legacy, char *out)
+static int free_dir(struct look *k, const char *legacy, char *out)
 {
-	char first[FOLDERNAME_MAX + 1];
-	bool changed;
-
-	foldername_map(legacy, k->user->fs->opt->dots, first, &changed);
-	memcpy(out, first, sizeof(first));
-	for (unsigned n = 2; dir_is_taken(k, out); n++) {
-		if (n > VARIANTS)
-			return -EEXIST;
-		foldername_variant(first, n, out);
-	}
-	return 0;
+	return foldername_free(legacy, k->user->fs->opt->dots, dir_is_taken, k,
+			       out);
 }
 
 /* ---- what was renamed ---------------------------------------------------- */
@@ -456,17 +444,6 @@ static int follow_renames(struct look *k)
 
 /* ---- what is new --------------------------------------------------------- */
 
-static int random_guid(char *out)
-{
-	uint8_t raw[16];
-
-	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw))
-		return -EIO;
-	for (size_t i = 0; i < sizeof(raw); i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", raw[i]);
-	return 0;
-}
-
 static int add_line(struct look *k, int place, const struct name *n,
 		    uint32_t number)
 {
@@ -477,7 +454,7 @@ static int add_line(struct look *k, int place, const struct name *n,
 	int ret = n ? free_dir(k, n->text, dir) : 0;
 
 	if (ret == 0)
-		ret = random_guid(guid);
+		ret = ledger_guid(guid);
 	if (ret < 0)
 		return ret;
 	(void)pthread_mutex_lock(&u->lock);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "compat/place.h"
 #include "fs/options.h"
 #include "index/index.h"
 
@@ -18,7 +19,8 @@ struct users;
 
 struct fs {
 	const struct options *opt;
-	int store_fd;	 /* the new store's root */
+	struct places places; /* where mail lies, and whose it is */
+	int store_fd;	      /* the new store's root */
 	int state_fd;	 /* our directory in it (ledgers, folder numbers) */
 	int ledgers_fd;	 /* multi-user: "users" in it; else state_fd */
 	int lock_fd;	 /* storelock.h */

@@ -66,6 +66,25 @@ static int make_and_open(int dirfd, const char *name)
 	return st.st_uid == geteuid() ? base_steal_fd(&fd) : -EPERM;
 }
 
+static struct places places_of(const struct fs *fs)
+{
+	const struct options *o = fs->opt;
+
+	return (struct places){
+		.inbox = o->inbox,
+		.inbox_count = o->inbox_count,
+		.folders = o->has_folders ? &o->folders : NULL,
+		.subscriptions =
+			o->has_subscriptions ? &o->subscriptions : NULL,
+		.has_owner = o->has_owner,
+		.owner_uid = o->owner_uid,
+		.owner_gid = o->owner_gid,
+		.multi = o->multi,
+		.store_fd = fs->store_fd,
+		.store = o->store,
+	};
+}
+
 static int open_store(struct fs *fs)
 {
 	const struct options *o = fs->opt;
@@ -80,6 +99,7 @@ static int open_store(struct fs *fs)
 	if (fstat(fs->store_fd, &st) < 0)
 		return -errno;
 	fs->store_dev = st.st_dev;
+	fs->places = places_of(fs);
 	fs->state_fd =
 		make_and_open(fs->store_fd,
 			      fs->multi ? FS_STATE_MULTI : FS_STATE_SINGLE);

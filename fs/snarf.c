@@ -14,10 +14,10 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbxlock.h"
+#include "compat/place.h"
 #include "compat/spool.h"
 #include "compat/text.h"
 #include "fs/folder_internal.h"
-#include "fs/place.h"
 #include "fs/snarf_take.h"
 
 enum {

@@ -65,54 +65,20 @@ static size_t line_len(const char *p, const char *end, const char **next)
 
 /* ---- Dovecot's ----------------------------------------------------------- */
 
-/* The directory that shows a subscribed mailbox, which need not exist. With the
- * user's lock. */
-static const char *dir_of(const struct user *u, const char *legacy, char *out)
-{
-	bool changed;
-
-	for (size_t i = 0; i < u->ledger.count; i++) {
-		const struct ledger_folder *l = &u->ledger.folders[i];
-
-		if (l->place == LEDGER_PLACE_FOLDERS &&
-		    strcmp(l->legacy, legacy) == 0)
-			return l->dir;
-	}
-	foldername_map(legacy, u->fs->opt->dots, out, &changed);
-	return out;
-}
-
 /* With the user's lock. @out: FOLDERNAME_MAX + 1 octets. Return: whether it is
  * a folder of this store. */
 static bool dir_of_line(const struct user *u, const char *line, size_t len,
 			char *out)
 {
-	char legacy[PATH_MAX], dir[FOLDERNAME_MAX + 1], word[PATH_MAX];
-	const char *name;
-	size_t name_len;
+	char word[PATH_MAX];
+	int ret = subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
+				   u->fs->opt->dots, out);
 
-	*out = '\0';
-	switch (subscription_classify(line, len, prefix_of(u->fs->opt), &name,
-				      &name_len)) {
-	case SUBSCRIPTION_INBOX:
-		return true;
-	case SUBSCRIPTION_FOLDER:
-		while (name_len > 0 && name[name_len - 1] == '/')
-			name_len--;
-		if (name_len == 0 ||
-		    text_path(legacy, sizeof(legacy), "%.*s", (int)name_len,
-			      name) < 0)
-			return false;
-		return text_path(out, FOLDERNAME_MAX + 1, "%s",
-				 dir_of(u, legacy, dir)) == 0;
-	case SUBSCRIPTION_REMOTE:
-	case SUBSCRIPTION_NAMESPACE:
+	if (ret == -EXDEV)
 		log_warn("%s: .mailboxlist: %s names a mailbox outside this "
 			 "store; not subscribed",
 			 u->name, text_escape(line, len, word, sizeof(word)));
-		break;
-	}
-	return false;
+	return ret == 0;
 }
 
 static int finish(FILE *f)

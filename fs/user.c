@@ -8,10 +8,10 @@
 #include "compat/clock.h"
 #include "compat/log.h"
 #include "compat/mbx.h"
+#include "compat/place.h"
 #include "compat/text.h"
 #include "fs/discover.h"
 #include "fs/move.h"
-#include "fs/place.h"
 #include "fs/remove.h"
 #include "fs/snarf.h"
 #include "fs/subscribe.h"
@@ -371,7 +371,7 @@ static int attach_owned(struct user *u)
 {
 	struct place_owner owner;
 	char name[400];
-	int ret = place_owner(u->fs, u->name, &owner);
+	int ret = place_owner(&u->fs->places, u->name, &owner);
 
 	(void)text_escape(u->name, strlen(u->name), name, sizeof(name));
 	if (set_refusal(u, ret < 0 ? owner.why : NULL))
@@ -399,7 +399,7 @@ int user_find(struct fs *fs, const char *name, struct user **out)
 
 	if (fs->multi && !pattern_user_valid(name))
 		return -ENOENT;
-	ret = place_exists(fs, name);
+	ret = place_exists(&fs->places, name);
 	if (ret < 0)
 		return ret == -ELOOP ? -ENOENT : ret;
 	u = table_get(fs, name);

@@ -9,8 +9,8 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/pattern.h"
+#include "compat/place.h"
 #include "compat/text.h"
-#include "fs/place.h"
 
 struct names {
 	struct fs *fs;
@@ -23,8 +23,8 @@ static int add_name(const char *name, void *arg)
 	struct names *n = arg;
 	char **more;
 	char word[400];
-	int ret =
-		pattern_user_valid(name) ? place_exists(n->fs, name) : -ENOENT;
+	int ret = pattern_user_valid(name) ? place_exists(&n->fs->places, name)
+					   : -ENOENT;
 
 	if (ret == -ELOOP)
 		log_warn("user %s: not shown: a symbolic link lies where the "

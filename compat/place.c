@@ -1,4 +1,4 @@
-#include "fs/place.h"
+#include "compat/place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,10 +23,11 @@ int place_stat(const struct pattern *p, const char *name, struct stat *st)
 }
 
 /* Not across a mount: that could be our own. */
-static int tree_stat(struct fs *fs, const char *name, struct stat *st)
+static int tree_stat(const struct places *all, const char *name,
+		     struct stat *st)
 {
 	AUTO_FD int fd =
-		io_open_within(fs->store_fd, fs->multi ? name : ".", O_PATH);
+		io_open_within(all->store_fd, all->multi ? name : ".", O_PATH);
 
 	if (fd < 0)
 		return fd == -EXDEV || fd == -ELOOP ? -ENOENT : fd;
@@ -35,27 +36,27 @@ static int tree_stat(struct fs *fs, const char *name, struct stat *st)
 
 /* The patterns that name a user's mail, one after the other; NULL at the end.
  */
-static const struct pattern *nth_place(const struct options *o, unsigned i)
+static const struct pattern *nth_place(const struct places *all, unsigned i)
 {
-	if (i < o->inbox_count)
-		return &o->inbox[i];
-	return i == o->inbox_count && o->has_folders ? &o->folders : NULL;
+	if (i < all->inbox_count)
+		return &all->inbox[i];
+	return i == all->inbox_count ? all->folders : NULL;
 }
 
-int place_exists(struct fs *fs, const char *name)
+int place_exists(const struct places *all, const char *name)
 {
 	const struct pattern *p;
 	bool linked = false;
 	struct stat st;
 	int ret = -ENOENT;
 
-	for (unsigned i = 0; ret < 0 && (p = nth_place(fs->opt, i)); i++) {
+	for (unsigned i = 0; ret < 0 && (p = nth_place(all, i)); i++) {
 		ret = place_stat(p, name, &st);
 		linked = linked || ret == -ELOOP;
 	}
 	if (ret < 0)
-		ret = tree_stat(fs, name, &st);
-	if (ret == 0 && fs->multi && !S_ISDIR(st.st_mode) &&
+		ret = tree_stat(all, name, &st);
+	if (ret == 0 && all->multi && !S_ISDIR(st.st_mode) &&
 	    !S_ISREG(st.st_mode))
 		ret = -ENOENT;
 	if (ret == -ENOTDIR)
@@ -130,22 +131,23 @@ static void look(struct evidence *e, const struct pattern *p, const char *name,
 		add_evidence(e, &st, path);
 }
 
-static void look_at_homes(struct evidence *e, struct fs *fs, const char *name)
+static void look_at_homes(struct evidence *e, const struct places *all,
+			  const char *name)
 {
-	const struct options *o = fs->opt;
 	const struct pattern *p;
 
-	for (unsigned i = 0; (p = nth_place(o, i)); i++)
+	for (unsigned i = 0; (p = nth_place(all, i)); i++)
 		look(e, p, name, true);
-	if (o->has_subscriptions)
-		look(e, &o->subscriptions, name, true);
+	if (all->subscriptions)
+		look(e, all->subscriptions, name, true);
 }
 
-static void look_at_places(struct evidence *e, struct fs *fs, const char *name)
+static void look_at_places(struct evidence *e, const struct places *all,
+			   const char *name)
 {
 	const struct pattern *p;
 
-	for (unsigned i = 0; (p = nth_place(fs->opt, i)); i++)
+	for (unsigned i = 0; (p = nth_place(all, i)); i++)
 		look(e, p, name, false);
 }
 
@@ -170,36 +172,37 @@ static int refuse(struct evidence *e)
 }
 
 /* Root's own mail, and a single user's, who is whoever the admin says. */
-static bool may_be_root(const struct fs *fs, const char *name)
+static bool may_be_root(const struct places *all, const char *name)
 {
-	return !fs->multi || strcmp(name, "root") == 0;
+	return !all->multi || strcmp(name, "root") == 0;
 }
 
-static void tree_path(const struct fs *fs, const char *name, char *out)
+static void tree_path(const struct places *all, const char *name, char *out)
 {
 	char path[PATH_MAX];
 
-	if (text_path(path, sizeof(path), "%s%s%s", fs->opt->store,
+	if (text_path(path, sizeof(path), "%s%s%s", all->store,
 		      *name ? "/" : "", name) < 0)
 		path[0] = '\0';
 	(void)text_escape(path, strlen(path), out, WORD);
 }
 
-static int decide(struct evidence *e, struct fs *fs, const char *name)
+static int decide(struct evidence *e, const struct places *all,
+		  const char *name)
 {
 	char path[WORD];
 	struct stat tree;
-	bool has_tree = tree_stat(fs, name, &tree) == 0;
+	bool has_tree = tree_stat(all, name, &tree) == 0;
 
 	if (e->doubt)
 		return -EACCES;
 	if (has_tree && tree.st_uid != 0 && geteuid() == 0) {
-		tree_path(fs, name, path);
+		tree_path(all, name, path);
 		add_evidence(e, &tree, path);
 	}
 	if (e->doubt)
 		return -EACCES;
-	if (!e->found && !may_be_root(fs, name) &&
+	if (!e->found && !may_be_root(all, name) &&
 	    (e->roots[0] || e->public[0]))
 		return refuse(e);
 	if (!e->found && has_tree) {
@@ -211,16 +214,17 @@ static int decide(struct evidence *e, struct fs *fs, const char *name)
 	return 0;
 }
 
-int place_owner(struct fs *fs, const char *name, struct place_owner *out)
+int place_owner(const struct places *all, const char *name,
+		struct place_owner *out)
 {
-	const struct options *o = fs->opt;
 	struct evidence e = { .out = out };
 
-	*out = (struct place_owner){ .uid = o->owner_uid, .gid = o->owner_gid };
-	if (o->has_owner)
+	*out = (struct place_owner){ .uid = all->owner_uid,
+				     .gid = all->owner_gid };
+	if (all->has_owner)
 		return 0;
-	look_at_homes(&e, fs, name);
+	look_at_homes(&e, all, name);
 	if (!e.found)
-		look_at_places(&e, fs, name);
-	return decide(&e, fs, name);
+		look_at_places(&e, all, name);
+	return decide(&e, all, name);
 }
