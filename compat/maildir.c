@@ -498,3 +498,31 @@ static const struct store_ops maildir_ops = {
 	.scan = maildir_scan,
 	.read = maildir_read,
 };
+
+/* ---- making -------------------------------------------------------------- */
+
+static int make_dir(int dirfd, const char *name, uid_t uid, gid_t gid)
+{
+	int ret = io_mkdir(dirfd, name, 0700, uid, gid);
+
+	return ret == -EEXIST ? 0 : ret;
+}
+
+int maildir_make_folder(int rootfd, const char *dir, uid_t uid, gid_t gid)
+{
+	static const char *const subs[] = { "cur", "new", "tmp" };
+	AUTO_FD int fd = -1;
+	struct stat st;
+	int ret = *dir ? make_dir(rootfd, dir, uid, gid) : 0;
+
+	if (ret < 0)
+		return ret;
+	fd = io_open_beneath(rootfd, *dir ? dir : ".", O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(subs); i++)
+		ret = make_dir(fd, subs[i], uid, gid);
+	if (ret == 0 && *dir && fstatat(fd, "maildirfolder", &st, 0) < 0)
+		ret = io_replace_file(fd, "maildirfolder", "", 0, uid, gid);
+	return ret;
+}

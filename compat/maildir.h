@@ -18,3 +18,12 @@
  */
 MUST_CHECK int maildir_store_new(int dirfd, const char *path,
 				 struct store **out);
+
+/**
+ * maildir_make_folder - @dir (".a.b"; "" for INBOX) below the root @rootfd,
+ * with cur, new, tmp, and Maildir++'s mark of a subfolder, where they are
+ * missing
+ * @uid, @gid: whose they are to be. Return: 0; -errno.
+ */
+MUST_CHECK int maildir_make_folder(int rootfd, const char *dir, uid_t uid,
+				   gid_t gid);

@@ -30,9 +30,3 @@ struct fs {
 	struct nodes *nodes;
 	struct users *users;
 };
-
-/* Our directory in the new store. In a multi-user store it cannot clash with
- * a user (names with a leading dot are refused); in a single-user store, which
- * is a Maildir++ root, a name with a leading dot would be a folder. */
-#define FS_STATE_MULTI ".janusmail"
-#define FS_STATE_SINGLE "janusmail"

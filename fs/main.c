@@ -19,6 +19,7 @@
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbxlock.h"
+#include "compat/storelock.h"
 #include "compat/text.h"
 #include "fs/control.h"
 #include "fs/folder.h"
@@ -33,7 +34,6 @@
 #include "fs/scanner.h"
 #include "fs/shed.h"
 #include "fs/snarf.h"
-#include "fs/storelock.h"
 #include "fs/user.h"
 #include "fs/watch.h"
 
@@ -100,9 +100,9 @@ static int open_store(struct fs *fs)
 		return -errno;
 	fs->store_dev = st.st_dev;
 	fs->places = places_of(fs);
-	fs->state_fd =
-		make_and_open(fs->store_fd,
-			      fs->multi ? FS_STATE_MULTI : FS_STATE_SINGLE);
+	fs->state_fd = make_and_open(fs->store_fd,
+				     fs->multi ? STORELOCK_DIR_MULTI
+					       : STORELOCK_DIR_SINGLE);
 	fs->ledgers_fd = fs->state_fd;
 	if (fs->state_fd >= 0 && fs->multi)
 		fs->ledgers_fd = make_and_open(fs->state_fd, "users");
@@ -178,7 +178,9 @@ static int fs_open(struct fs *fs, const struct options *opt)
 	if (ret == 0)
 		ret = index_open(opt->index, false, &fs->index);
 	if (ret == 0)
-		ret = fs->lock_fd = storelock_take(fs->state_fd, opt);
+		ret = fs->lock_fd =
+			storelock_take(fs->state_fd, opt->store, "mounted on",
+				       opt->mountpoint);
 	if (ret < 0)
 		return ret; /* all say why */
 	index_sign(fs->index, opt->mountpoint);

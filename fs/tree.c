@@ -12,6 +12,7 @@
 #include "compat/foldername.h"
 #include "compat/io.h"
 #include "compat/log.h"
+#include "compat/maildir.h"
 #include "compat/text.h"
 
 int tree_open(struct user *u)
@@ -32,31 +33,9 @@ int tree_open(struct user *u)
 	return u->fd < 0 ? u->fd : 0;
 }
 
-static int make_dir(const struct user *u, int dirfd, const char *name)
-{
-	int ret = io_mkdir(dirfd, name, 0700, u->uid, u->gid);
-
-	return ret == -EEXIST ? 0 : ret;
-}
-
 int tree_make_folder(const struct user *u, const char *dir)
 {
-	static const char *const subs[] = { "cur", "new", "tmp" };
-	AUTO_FD int fd = -1;
-	struct stat st;
-	int ret = *dir ? make_dir(u, u->fd, dir) : 0;
-
-	if (ret < 0)
-		return ret;
-	fd = io_open_beneath(u->fd, *dir ? dir : ".", O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(subs); i++)
-		ret = make_dir(u, fd, subs[i]);
-	if (ret == 0 && *dir && fstatat(fd, "maildirfolder", &st, 0) < 0)
-		ret = io_replace_file(fd, "maildirfolder", "", 0, u->uid,
-				      u->gid);
-	return ret;
+	return maildir_make_folder(u->fd, dir, u->uid, u->gid);
 }
 
 /* ---- renaming ------------------------------------------------------------ */

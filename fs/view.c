@@ -10,6 +10,7 @@
 
 #include "compat/basename.h"
 #include "compat/log.h"
+#include "compat/storelock.h"
 #include "fs/attr.h"
 #include "fs/files.h"
 #include "fs/folder.h"
@@ -42,7 +43,7 @@ bool view_is_hidden(const struct fs *fs, const struct node *parent,
 		return false;
 	if (name[0] == '.')
 		return user_hides(parent->user, name);
-	return !fs->multi && strcmp(name, FS_STATE_SINGLE) == 0;
+	return !fs->multi && strcmp(name, STORELOCK_DIR_SINGLE) == 0;
 }
 
 /* The control files that follow what UW does (seed.h, subscribe.h), and those

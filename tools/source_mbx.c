@@ -14,6 +14,7 @@
 #include "compat/ledger.h"
 #include "compat/log.h"
 #include "compat/mbx.h"
+#include "compat/storelock.h"
 #include "compat/subscriptions.h"
 #include "compat/text.h"
 #include "tools/source.h"
@@ -428,7 +429,8 @@ struct left {
 static int set_store(struct mbx_source *s, const char *value)
 {
 	/* Where the ledgers of many users are, or that of one. */
-	static const char *const dirs[] = { ".janusmail/users", "janusmail" };
+	static const char *const dirs[] = { STORELOCK_DIR_MULTI "/users",
+					    STORELOCK_DIR_SINGLE };
 	char path[PATH_MAX];
 
 	for (size_t i = 0; s->ledgers_fd < 0 && i < ARRAY_LEN(dirs); i++)

@@ -1,4 +1,4 @@
-#include "fs/storelock.h"
+#include "compat/storelock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,29 +17,28 @@ enum { TEXT_MAX = 4 * PATH_MAX + 64 };
 
 static const char file[] = "in-use";
 
-static int refuse(int dirfd, const struct options *opt)
+static int refuse(int dirfd, const char *store)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 
 	if (io_read_file(dirfd, file, TEXT_MAX, &text, &len) == 0)
 		text[strcspn(text, "\n")] = '\0';
-	log_err("store=%s: is served by %s already: umount that, or choose "
-		"another store=",
-		opt->store, text && *text ? text : "another process");
+	log_err("%s: is in use by %s: end that, or "
+		"choose another store",
+		store, text && *text ? text : "another process");
 	return -EBUSY;
 }
 
 /* For people; what counts is the lock. */
-static int sign(int fd, const struct options *opt)
+static int sign(int fd, const char *doing, const char *where)
 {
 	char word[4 * PATH_MAX + 1], line[TEXT_MAX];
 	int len;
 
-	(void)text_escape(opt->mountpoint, strlen(opt->mountpoint), word,
-			  sizeof(word));
-	len = snprintf(line, sizeof(line), "process %ld, mounted on %s\n",
-		       (long)getpid(), word);
+	(void)text_escape(where, strlen(where), word, sizeof(word));
+	len = snprintf(line, sizeof(line), "process %ld, %s %s\n",
+		       (long)getpid(), doing, word);
 	if (len < 0 || (size_t)len >= sizeof(line))
 		len = 0;
 	if (ftruncate(fd, 0) < 0)
@@ -47,7 +46,8 @@ static int sign(int fd, const struct options *opt)
 	return pwrite(fd, line, (size_t)len, 0) == len ? 0 : -EIO;
 }
 
-int storelock_take(int dirfd, const struct options *opt)
+int storelock_take(int dirfd, const char *store, const char *doing,
+		   const char *where)
 {
 	AUTO_FD int fd = io_open_beneath(dirfd, file, O_RDWR | O_CREAT);
 	int ret = 0;
@@ -57,12 +57,12 @@ int storelock_take(int dirfd, const struct options *opt)
 	else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		ret = errno == EWOULDBLOCK ? -EBUSY : -errno;
 	if (ret == -EBUSY)
-		return refuse(dirfd, opt);
+		return refuse(dirfd, store);
 	if (ret == 0)
-		ret = sign(fd, opt);
+		ret = sign(fd, doing, where);
 	if (ret < 0) {
-		log_err("store=%s: our lock file in it cannot be made: %s",
-			opt->store, strerrordesc_np(-ret));
+		log_err("%s: our lock file in it cannot be made: %s", store,
+			strerrordesc_np(-ret));
 		return ret;
 	}
 	return base_steal_fd(&fd);
