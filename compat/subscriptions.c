@@ -194,18 +194,26 @@ static bool read_dir(const char *p, const char *end, bool plain, char *dir)
 	return dir[len - 1] != '.';
 }
 
+/* Return: where the lines begin; NULL for another version. */
+static const char *first_line(const char *text, size_t len, bool *plain)
+{
+	*plain = !starts_with(text, len, header);
+	if (*plain && starts_with(text, len, "V\t"))
+		return NULL;
+	return *plain ? text : text + strlen(header);
+}
+
 int subscription_parse(const char *text, size_t len, subscription_fn *fn,
 		       void *arg)
 {
-	bool plain = !starts_with(text, len, header);
-	const char *p = text, *end = text + len, *lf;
+	const char *end = text + len, *lf, *p;
 	char dir[FOLDERNAME_MAX + 1];
+	bool plain;
 	int rc = 0;
 
-	if (plain && starts_with(text, len, "V\t"))
+	p = first_line(text, len, &plain);
+	if (!p)
 		return -EBADMSG;
-	if (!plain)
-		p += strlen(header);
 	for (; rc == 0 && p < end; p = lf < end ? lf + 1 : end) {
 		lf = memchr(p, '\n', (size_t)(end - p));
 		if (!lf)
@@ -252,4 +260,27 @@ int subscription_dir(const char *line, size_t len, const char *prefix,
 	default:
 		return -EXDEV;
 	}
+}
+
+int subscription_filter(const char *text, size_t len, subscription_fn *drop,
+			void *arg, FILE *f)
+{
+	const char *end = text + len, *lf, *p;
+	char dir[FOLDERNAME_MAX + 1];
+	bool plain;
+
+	p = first_line(text, len, &plain);
+	if (!p)
+		return -EBADMSG;
+	(void)fwrite(text, 1, (size_t)(p - text), f);
+	for (; p < end; p = lf < end ? lf + 1 : end) {
+		lf = memchr(p, '\n', (size_t)(end - p));
+		if (!lf)
+			lf = end;
+		if (read_dir(p, lf, plain, dir) && drop(dir, arg) != 0)
+			continue;
+		(void)fwrite(p, 1, (size_t)(lf - p), f);
+		(void)fputc('\n', f);
+	}
+	return 0;
 }

@@ -80,3 +80,13 @@ typedef int subscription_fn(const char *dir, void *arg);
  */
 MUST_CHECK int subscription_parse(const char *text, size_t len,
 				  subscription_fn *fn, void *arg);
+
+/**
+ * subscription_filter - write a "subscriptions" file again, without some of it
+ * @drop: non-zero for directories to leave out. Lines that can name none are
+ *	kept. Every line written has its LF.
+ *
+ * Return: 0; -EBADMSG for another version than 1 or 2.
+ */
+MUST_CHECK int subscription_filter(const char *text, size_t len,
+				   subscription_fn *drop, void *arg, FILE *f);

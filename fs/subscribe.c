@@ -70,6 +70,14 @@ static size_t line_len(const char *p, const char *end, const char **next)
 static bool dir_of_line(const struct user *u, const char *line, size_t len,
 			char *out)
 {
+	return subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
+				u->fs->opt->dots, out) == 0;
+}
+
+/* The same, for a line that is new. */
+static bool dir_of_new(const struct user *u, const char *line, size_t len,
+		       char *out)
+{
 	char word[PATH_MAX];
 	int ret = subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
 				   u->fs->opt->dots, out);
@@ -102,7 +110,7 @@ static int make_subscriptions(const struct user *u, const struct list *uw,
 	for (const char *p = uw->text; p < end; p = next) {
 		size_t len = line_len(p, end, &next);
 
-		if (len > 0 && dir_of_line(u, p, len, dir))
+		if (len > 0 && dir_of_new(u, p, len, dir))
 			subscription_write(f, dir);
 	}
 	return finish(f);
@@ -214,7 +222,7 @@ int subscribe_seed(struct user *u)
 	return seed(u, &uw, control);
 }
 
-/* ---- what is new --------------------------------------------------------- */
+/* ---- what changed -------------------------------------------------------- */
 
 /* Lines, or directories: sorted, so that two long lists are compared quickly.
  */
@@ -268,28 +276,101 @@ static bool has_word(const struct words *w, const struct word *word)
 		bsearch(word, w->list, w->count, sizeof(*word), by_word);
 }
 
-/* Directories that are to be subscribed: NUL-terminated, one after another. */
-static int new_dirs(struct user *u, const struct list *uw,
-		    const struct list *last, struct list *out)
+/* Directories, NUL-terminated, one after another. */
+static bool has_dir(const struct list *dirs, const char *dir)
 {
-	AUTO_WORDS struct words now = { .count = 0 };
-	AUTO_WORDS struct words was = { .count = 0 };
+	size_t at = 0;
+
+	while (at < dirs->len && strcmp(dirs->text + at, dir) != 0)
+		at += strlen(dirs->text + at) + 1;
+	return at < dirs->len;
+}
+
+/* What changed in UW's list. */
+struct change {
+	struct list more, gone;
+};
+
+static void change_free(struct change *c)
+{
+	list_free(&c->more);
+	list_free(&c->gone);
+}
+
+#define AUTO_CHANGE __attribute__((cleanup(change_free)))
+
+typedef bool dir_of_fn(const struct user *u, const char *line, size_t len,
+		       char *out);
+
+/* With the user's lock. The directories of lines of @of that @but has not. */
+static int dirs_of(const struct user *u, const struct words *of,
+		   const struct words *but, dir_of_fn *dir_of_word,
+		   struct list *out)
+{
 	FILE *f = open_memstream(&out->text, &out->len);
 	char dir[FOLDERNAME_MAX + 1];
-	int ret = f ? split(uw, &now) : -ENOMEM;
+
+	if (!f)
+		return -ENOMEM;
+	for (size_t i = 0; i < of->count; i++)
+		if (!has_word(but, &of->list[i]) &&
+		    dir_of_word(u, of->list[i].text, of->list[i].len, dir))
+			(void)fwrite(dir, 1, strlen(dir) + 1, f);
+	return finish(f);
+}
+
+static int split_sorted(const struct list *l, struct words *sorted)
+{
+	int ret = split(l, sorted);
+
+	if (sorted->count > 0)
+		qsort(sorted->list, sorted->count, sizeof(*sorted->list),
+		      by_word);
+	return ret;
+}
+
+/* A folder may have several lines: "x" and "mail/x". It is gone with the last
+ * of them. */
+static int drop_kept(const struct user *u, const struct words *now,
+		     struct list *gone)
+{
+	static const struct words none;
+	AUTO_LIST struct list kept = { .text = NULL };
+	size_t to = 0;
+	int ret =
+		gone->len > 0 ? dirs_of(u, now, &none, dir_of_line, &kept) : 0;
+
+	for (size_t at = 0, len; ret == 0 && at < gone->len; at += len) {
+		len = strlen(gone->text + at) + 1;
+		if (has_dir(&kept, gone->text + at))
+			continue;
+		memmove(gone->text + to, gone->text + at, len);
+		to += len;
+	}
+	gone->len = to;
+	return ret;
+}
+
+static int compare(struct user *u, const struct list *uw,
+		   const struct list *last, struct change *out)
+{
+	AUTO_WORDS struct words in_order = { .count = 0 };
+	AUTO_WORDS struct words now = { .count = 0 };
+	AUTO_WORDS struct words was = { .count = 0 };
+	int ret = split(uw, &in_order);
 
 	if (ret == 0)
-		ret = split(last, &was);
-	if (was.count > 0)
-		qsort(was.list, was.count, sizeof(*was.list), by_word);
+		ret = split_sorted(uw, &now);
+	if (ret == 0)
+		ret = split_sorted(last, &was);
 	(void)pthread_mutex_lock(&u->lock);
-	for (size_t i = 0; ret == 0 && i < now.count; i++)
-		if (!has_word(&was, &now.list[i]) &&
-		    dir_of_line(u, now.list[i].text, now.list[i].len, dir))
-			(void)fwrite(dir, 1, strlen(dir) + 1, f);
+	if (ret == 0)
+		ret = dirs_of(u, &in_order, &was, dir_of_new, &out->more);
+	if (ret == 0)
+		ret = dirs_of(u, &was, &now, dir_of_line, &out->gone);
+	if (ret == 0)
+		ret = drop_kept(u, &now, &out->gone);
 	(void)pthread_mutex_unlock(&u->lock);
-	if (f && finish(f) < 0)
-		ret = -ENOMEM;
 	return ret;
 }
 
@@ -306,32 +387,36 @@ static int compare_dir(const char *dir, void *arg)
 	return s->found;
 }
 
+static int is_gone(const char *dir, void *arg)
+{
+	return has_dir(arg, dir);
+}
+
 /* As Dovecot writes it: in the version that the file has. */
-static int write_more(const struct list *was, const struct list *dirs,
-		      struct list *out, bool *more_out)
+static int write_changed(const struct list *was, struct change *c,
+			 struct list *out)
 {
 	FILE *f = open_memstream(&out->text, &out->len);
 	bool plain = was->len > 0 && was->text[0] != 'V';
-	int ret = 0;
+	int ret;
 
-	*more_out = false;
 	if (!f)
 		return -ENOMEM;
 	if (was->len == 0)
 		subscription_write_header(f);
-	(void)fwrite(was->text, 1, was->len, f);
-	if (was->len > 0 && was->text[was->len - 1] != '\n')
-		(void)fputc('\n', f);
-	for (size_t at = 0; ret == 0 && at < dirs->len;
-	     at += strlen(dirs->text + at) + 1) {
-		struct search s = { .dir = dirs->text + at };
+	ret = subscription_filter(was->text, was->len, is_gone, &c->gone, f);
+	for (size_t at = 0; ret == 0 && at < c->more.len;
+	     at += strlen(c->more.text + at) + 1) {
+		struct search s = { .dir = c->more.text + at };
+		const struct list before = { .text = c->more.text, .len = at };
 
+		if (has_dir(&before, s.dir))
+			continue;
 		ret = subscription_parse(was->text, was->len, compare_dir, &s);
 		if (ret < 0 || s.found) {
 			ret = ret < 0 ? ret : 0;
 			continue;
 		}
-		*more_out = true;
 		if (plain)
 			(void)fprintf(f, "%s\n", *s.dir ? s.dir + 1 : "INBOX");
 		else
@@ -340,11 +425,16 @@ static int write_more(const struct list *was, const struct list *dirs,
 	return finish(f) < 0 ? -ENOMEM : ret;
 }
 
-static int merge(const struct user *u, int dirfd, const struct list *dirs)
+static bool is_same(const struct list *a, const struct list *b)
+{
+	return a->len == b->len &&
+		(a->len == 0 || memcmp(a->text, b->text, a->len) == 0);
+}
+
+static int merge(const struct user *u, int dirfd, struct change *c)
 {
 	AUTO_LIST struct list was = { .text = NULL };
 	AUTO_LIST struct list now = { .text = NULL };
-	bool more = false;
 	int ret = dirfd < 0 ? dirfd
 			    : dotlock_take(u->uid, u->gid, dirfd, lock, 0);
 
@@ -356,38 +446,32 @@ static int merge(const struct user *u, int dirfd, const struct list *dirs)
 		ret = was.text ? 0 : -ENOMEM;
 	}
 	if (ret == 0)
-		ret = write_more(&was, dirs, &now, &more);
-	if (ret == 0 && more)
+		ret = write_changed(&was, c, &now);
+	if (ret == 0 && !is_same(&was, &now))
 		ret = put(u, dirfd, &now);
 	dotlock_drop(dirfd, lock);
 	return ret;
 }
 
-static int merge_both(const struct user *u, const struct list *dirs)
+static int merge_both(const struct user *u, struct change *c)
 {
 	AUTO_FD int control = -1;
 	int ret = 0;
 
-	if (dirs->len == 0)
+	if (c->more.len == 0 && c->gone.len == 0)
 		return 0;
 	if (u->fs->opt->has_control) {
 		control = seed_open_control(u, NULL);
-		ret = merge(u, control, dirs);
+		ret = merge(u, control, c);
 	}
-	return ret == 0 ? merge(u, u->fd, dirs) : ret;
-}
-
-static bool is_same(const struct list *a, const struct list *b)
-{
-	return a->len == b->len &&
-		(a->len == 0 || memcmp(a->text, b->text, a->len) == 0);
+	return ret == 0 ? merge(u, u->fd, c) : ret;
 }
 
 static int follow(struct user *u)
 {
 	AUTO_LIST struct list uw = { .text = NULL };
 	AUTO_LIST struct list last = { .text = NULL };
-	AUTO_LIST struct list dirs = { .text = NULL };
+	AUTO_CHANGE struct change c = { .more = { .text = NULL } };
 	int ret = read_mailboxlist(u, &uw);
 
 	/* UW replaces it: it is not there for a moment. What else is wrong
@@ -400,9 +484,9 @@ static int follow(struct user *u)
 		return save_copy(u, &uw);
 	if (ret < 0 || is_same(&last, &uw))
 		return ret;
-	ret = new_dirs(u, &uw, &last, &dirs);
+	ret = compare(u, &uw, &last, &c);
 	if (ret == 0)
-		ret = merge_both(u, &dirs);
+		ret = merge_both(u, &c);
 	return ret == 0 ? save_copy(u, &uw) : ret;
 }
 

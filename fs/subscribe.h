@@ -4,9 +4,9 @@
  *
  * UW's list (.mailboxlist) becomes Dovecot's "subscriptions" file when a user
  * is first shown. From then on that is Dovecot's; but what is new in UW's list
- * since the last look is added to it, under Dovecot's lock. Only that: a folder
- * that somebody unsubscribed at Dovecot's stays so when the list changes for
- * another one, and what goes from UW's list stays subscribed at Dovecot's.
+ * since the last look is added to it, and what went from it is taken away,
+ * under Dovecot's lock. Only that: a folder that somebody unsubscribed at
+ * Dovecot's stays so when UW's list changes for another one.
  *
  * The last look is a copy of the list in our directory in the new store.
  *
@@ -22,6 +22,6 @@
  * caller holds the user's lock. Return: 0; -errno */
 MUST_CHECK int subscribe_seed(struct user *u);
 
-/** subscribe_follow - add what is new. Return: 0; -EBUSY when Dovecot is at it;
- * -errno (logged) */
+/** subscribe_follow - do what was done to UW's list. Return: 0; -EBUSY when
+ * Dovecot is at it; -errno (logged) */
 MUST_CHECK int subscribe_follow(struct user *u);

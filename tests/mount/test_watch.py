@@ -303,13 +303,19 @@ class Watch(harness.Case):
             f.write(b'mail/a/three\n')
         harness.wait_for('a subscription by UW', lambda: self.subscribed()
                          == ['two', 'a\tthree'], 5)
-        # UW takes one away: another file under the name.
-        with open(listed + '.new', 'wb') as f:
-            f.write(b'mail/one\nmail/a/three\n~/mail/four\n')
-        os.chown(listed + '.new', *[self.r.users['alice']] * 2)
-        os.rename(listed + '.new', listed)
+        # UW takes one away: another file under the name. The first is not new.
+        def replace(text):
+            with open(listed + '.new', 'wb') as f:
+                f.write(text)
+            os.chown(listed + '.new', *[self.r.users['alice']] * 2)
+            os.rename(listed + '.new', listed)
+        replace(b'mail/one\nmail/a/three\n~/mail/four\nmail/four\n')
         harness.wait_for('a list that was replaced', lambda: self.subscribed()
-                         == ['two', 'a\tthree', 'four'], 5)
+                         == ['a\tthree', 'four'], 5)
+        # One of two lines that mean the same, beside a change that is one.
+        replace(b'mail/one\nmail/a/three\nmail/four\nmail/4\n')
+        harness.wait_for('what is kept', lambda: self.subscribed()
+                         == ['a\tthree', 'four', '4'], 5)
         # Dovecot has the list locked: later.
         lock = f'{self.top}/subscriptions.lock'
 
@@ -320,16 +326,14 @@ class Watch(harness.Case):
         with open(listed, 'ab') as f:
             f.write(b'mail/five\n')
         time.sleep(0.5)
-        self.assertEqual(len(self.subscribed()), 3)
+        self.assertNotIn('five', self.subscribed())
         os.unlink(lock)
         harness.wait_for('its turn', lambda: 'five' in self.subscribed(), 10)
         # And what was done while nothing was mounted.
         self.r.unmount()
-        with open(listed, 'ab') as f:
-            f.write(b'mail/six\nmail/two\n')
+        replace(b'mail/one\nmail/four\nmail/4\nmail/five\nmail/two\n')
         self.r.mount()
-        self.assertEqual(self.subscribed(),
-                         ['two', 'a\tthree', 'four', 'five', 'six'])
+        self.assertEqual(self.subscribed(), ['four', '4', 'five', 'two'])
 
     def test_a_first_subscription(self):
         self.start()

@@ -176,3 +176,39 @@ TEST(subscriptions, the_list_of_uw_is_read_whole_or_not_at_all)
 	cr_expect_eq(subscription_read_list(&p, "", &got, &len), -ENOTSUP);
 	pattern_fini(&p);
 }
+
+static int is_b(const char *dir, void *arg)
+{
+	(void)arg;
+	return strcmp(dir, ".b") == 0;
+}
+
+TEST(subscriptions, what_is_left_out_changes_no_other_line)
+{
+	static const struct {
+		const char *text, *want;
+	} rows[] = {
+		{ "a\nb\nc", "a\nc\n" },
+		{ "V\t2\n\nb\nx\1t\ty\nb\tc\n", "V\t2\n\nx\1t\ty\nb\tc\n" },
+		{ "V\t2\n\nb\n", "V\t2\n\n" },
+		{ "b/c\n\n..\nb\n", "b/c\n\n..\n" },
+		{ "", "" },
+	};
+	char *out;
+	size_t len;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		FILE *f = open_memstream(&out, &len);
+
+		cr_assert_not_null(f);
+		cr_expect_eq(subscription_filter(rows[i].text,
+						 strlen(rows[i].text), is_b,
+						 NULL, f),
+			     0);
+		(void)fclose(f);
+		cr_expect_str_eq(out, rows[i].want);
+		free(out);
+	}
+	cr_expect_eq(subscription_filter("V\t3\n\na\n", 7, is_b, NULL, stderr),
+		     -EBADMSG);
+}
