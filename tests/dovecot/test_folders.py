@@ -198,6 +198,8 @@ class Folders(harness.Case):
 
     def test_delete_and_rename_while_uw_has_it_open(self):
         self.dovecot.expected += ['flags']
+        self.r.expect_log('flags: cannot be renamed: pid',
+                          'flags: cannot be deleted: pid')
         before = self.facts('flags')
         fd = os.open(self.box('flags'), os.O_RDWR)
         try:
