@@ -34,6 +34,7 @@
 
 #include "compat/clock.h"
 #include "compat/identity.h"
+#include "compat/locktime.h"
 #include "compat/log.h"
 #include "compat/text.h"
 
@@ -266,6 +267,7 @@ int mbxlock_parse(int fd, const struct mbxlock_options *opt,
 	identity_leave(was);
 	if (ret == -ESTALE)
 		ret = -EAGAIN;
+	out->since_us = clock_us();
 	if (ret == 0)
 		recent = (struct mbxlock_past){ .taken = true };
 	log_trace(LOG_LOCK, "parse %s: %d", out->path, ret);
@@ -287,6 +289,7 @@ void mbxlock_parse_release(const struct mbxparse *l,
 	identity_leave(was);
 	(void)flock(l->fd, LOCK_UN);
 	(void)close(l->fd);
+	locktime_note(clock_us() - l->since_us);
 	log_trace(LOG_LOCK, "release %s", l->path);
 }
 

@@ -55,7 +55,8 @@ void mbxlock_unshare(int fd);
 MUST_CHECK int mbxlock_exclusive(int fd);
 
 struct mbxparse {
-	int fd; /* of the lock file */
+	int fd;		  /* of the lock file */
+	int64_t since_us; /* clock_us() */
 	uid_t uid;
 	gid_t gid;
 	char path[96];

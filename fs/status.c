@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "compat/io.h"
+#include "compat/locktime.h"
 #include "compat/pattern.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
@@ -382,6 +383,16 @@ static json_t *watches_json(struct fs *fs)
 			 (json_int_t)t.polled, "wakes", (json_int_t)t.wakes);
 }
 
+static json_t *locks_json(void)
+{
+	struct locktime t = locktime_get();
+
+	return json_pack("{s:I, s:I, s:I, s:I}", "taken", (json_int_t)t.count,
+			 "median_us", (json_int_t)t.median_us, "p99_us",
+			 (json_int_t)t.most_us, "longest_us",
+			 (json_int_t)t.longest_us);
+}
+
 static void add_spool(struct user *u, json_t *j)
 {
 	struct snarf_waiting w;
@@ -451,12 +462,12 @@ json_t *status_json(struct fs *fs, const atomic_bool *stop)
 		json_decref(g.users);
 		return NULL;
 	}
-	j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:o}", "schema", SCHEMA,
-		      "version", JANUSMAIL_VERSION, "mountpoint",
+	j = json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+		      SCHEMA, "version", JANUSMAIL_VERSION, "mountpoint",
 		      name_json(fs->opt->mountpoint), "store",
 		      name_json(fs->opt->store), "index",
 		      name_json(fs->opt->index), "watch", watches_json(fs),
-		      "users", g.users);
+		      "locks", locks_json(), "users", g.users);
 	if (ret < 0)
 		(void)json_object_set_new(j, "error",
 					  json_string(strerrordesc_np(-ret)));

@@ -295,6 +295,18 @@ static void print_user(const json_t *user)
 	}
 }
 
+static void print_locks(const json_t *locks)
+{
+	if (number(locks, "taken") == 0)
+		return;
+	(void)printf("UW's locks held %lld times: half of them up to %.1f ms, "
+		     "99 of 100 up to %.1f ms, the longest %.1f ms\n",
+		     (long long)number(locks, "taken"),
+		     (double)number(locks, "median_us") / 1000,
+		     (double)number(locks, "p99_us") / 1000,
+		     (double)number(locks, "longest_us") / 1000);
+}
+
 static void print_all(const json_t *status)
 {
 	size_t i;
@@ -304,6 +316,7 @@ static void print_all(const json_t *status)
 	print_text("store      ", status, "store", "\n");
 	print_text("index      ", status, "index", "\n");
 	print_watches(json_object_get(status, "watch"));
+	print_locks(json_object_get(status, "locks"));
 	json_array_foreach(json_object_get(status, "users"), i, user)
 	{
 		print_user(user);
