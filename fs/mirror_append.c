@@ -10,7 +10,7 @@
  *	index_insert			the row has the file's name
  *
  * Until journal_in nobody may rename or remove the file (files_hold()): its
- * flags are those that were appended. A lease is ended after a few dozen
+ * flags are those that were appended. A lease is ended after some ten
  * milliseconds: UW waits.
  */
 #include "compat/clock.h"
@@ -37,7 +37,7 @@
 enum {
 	BATCH = 32,		/* messages under one lease, */
 	BATCH_OCTETS = 4 << 20, /* and octets, but always one */
-	LEASE_MS = 40,		/* no further one is begun after that */
+	LEASE_MS = 8,		/* no further one is begun after that */
 	WARM = 1 << 18,		/* larger ones are read before UW has to wait */
 	CHUNK = 1 << 16,
 };
