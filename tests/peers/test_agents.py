@@ -9,26 +9,20 @@ import concurrent.futures
 import hashlib
 import os
 import re
-import shutil
-import smtplib
 import sys
 import threading
-import time
 
 sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                 os.path.join(os.path.dirname(os.path.dirname(
                     os.path.abspath(__file__))), 'oracle')]
 import harness  # noqa: E402
+import harness_agents  # noqa: E402
 import mbxfile  # noqa: E402
 
-# procmail, maildrop and dmail want a user who is in /etc/passwd; every Debian
-# has this one.
-USER, UID = 'games', 5
+USER = 'games'
 EXTRA = 'mail_save_crlf = yes\n'
-LDA = '/usr/lib/dovecot/dovecot-lda'
 EACH = 8
 OLD = 5         # mails in the MBX before
-TEMPFAIL = 75
 
 
 def mail(agent, n):
@@ -48,71 +42,21 @@ class Agents(harness.Case):
     def setUp(self):
         harness.need_dovecot()
         harness.need_cclient()
-        for program in ('procmail', 'maildrop', 'dmail', LDA):
-            harness.skip_unless(shutil.which(program), f'no {program}')
+        harness_agents.need()
         self.r = self.rig()
-        self.r.user(USER, uid=UID)
+        self.r.user(USER, uid=harness_agents.USERS[USER])
         self.inbox = self.r.put(USER, 'INBOX', mbxfile.mailbox(OLD))
         self.r.put(USER, 'mail/work', mbxfile.mailbox(OLD))
         self.r.mount()
         self.top = os.path.join(self.r.mnt, USER)
         self.dovecot = self.r.dovecot(extra=EXTRA)
-        self.home = self.r.path('home', USER)
+        self.agents = harness_agents.Agents(self.r, self.dovecot, USER)
         m = self.dovecot.imap(USER)
         for name in ('INBOX', 'work'):
             self.assertEqual(m.select(name)[0], 'OK')
         self.assertEqual(m.create('fresh')[0], 'OK')
         m.logout()
         self.stop = threading.Event()
-
-    def file(self, name, text):
-        path = os.path.join(self.home, name)
-        with open(path, 'w') as f:
-            f.write(text)
-        os.chmod(path, 0o600)
-        os.chown(path, UID, UID)
-        return path
-
-    def as_user(self, args, text, home=None):
-        return harness.run(args, uid=UID, stdin=text, cwd='/',
-                           env={'HOME': home or self.home, 'LOGNAME': USER})
-
-    def must(self, r):
-        self.assertEqual(r.returncode, 0, f'{r.args}: {r.stdout}{r.stderr}')
-
-    # One mail into a folder of the view, '' or '.name'
-
-    def procmail(self, folder, text):
-        rc = self.file(f'procmailrc{folder}',
-                       f'MAILDIR={self.top}\nDEFAULT={self.top}/{folder}/\n')
-        self.must(self.as_user(['procmail', '-m', rc], text))
-
-    def maildrop(self, folder, text):
-        rc = self.file(f'mailfilter{folder}',
-                       f'to "{os.path.join(self.top, folder)}"\n')
-        self.must(self.as_user(['maildrop', rc], text))
-
-    def lda(self, folder, text):
-        self.must(harness.run(
-            [LDA, '-c', self.dovecot.conf, '-d', USER, '-f', 'a@example.test',
-             '-m', folder[1:] or 'INBOX'], stdin=text))
-
-    def lmtp(self, folder, text):
-        self.assertEqual(folder, '')
-        with smtplib.LMTP('127.0.0.1', self.dovecot.lmtp_port) as lmtp:
-            lmtp.sendmail('a@example.test', f'{USER}@example.test', text)
-
-    def dmail(self, folder, text):
-        """Into the MBX; where it loses UW's race for the lock it says so, and
-        an MTA tries again."""
-        self.assertEqual(folder, '')
-        home = self.r.legacy_file(USER)
-        for _ in range(50):
-            r = self.as_user(['dmail'], text, home)
-            if r.returncode != TEMPFAIL:
-                break
-            time.sleep(0.05)
-        self.must(r)
 
     def onlooker(self):
         """An IMAP client that asks again and again; no mail ever goes."""
@@ -137,7 +81,7 @@ class Agents(harness.Case):
         """Every agent in a thread; what they were given, by subject."""
         def work(agent):
             for n in range(EACH):
-                getattr(self, agent)(folder, mail(agent, n))
+                getattr(self.agents, agent)(folder, mail(agent, n))
         with concurrent.futures.ThreadPoolExecutor(len(agents)) as pool:
             for job in [pool.submit(work, a) for a in agents]:
                 job.result()
