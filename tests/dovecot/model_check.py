@@ -25,6 +25,48 @@ class Disagreement(AssertionError):
     """Perhaps not for long: somebody may still be working on it."""
 
 
+def view_of(top, name, got):
+    """UID -> facts of the file, which must be those that IMAP has."""
+    out = {}
+    with open(f'{top}/dovecot-uidlist', encoding='utf-8') as f:
+        uids = {line.rstrip('\n').partition(' :')[2]:
+                int(line.split()[0]) for line in list(f)[1:]}
+    letters = {}
+    with contextlib.suppress(FileNotFoundError), \
+            open(f'{top}/dovecot-keywords', encoding='utf-8') as f:
+        for line in f:
+            n, word = line.split()
+            letters[chr(ord('a') + int(n))] = word
+    for sub in ('cur', 'new'):
+        for entry in os.listdir(f'{top}/{sub}'):
+            base, _, flags = entry.partition(':2,')
+            if base not in uids or uids[base] in out:
+                raise Disagreement(f'{name}: {sub}/{entry} has no UID, '
+                                   'or is there twice')
+            out[uids[base]] = file_of(f'{top}/{sub}/{entry}', base, [
+                FLAGS.get(c) or letters.get(c, c) for c in flags])
+    if set(out) != set(got):
+        raise Disagreement(f'{name}: files and IMAP differ by UIDs '
+                           f'{sorted(set(out) ^ set(got))}')
+    return out
+
+
+def file_of(path, base, flags):
+    try:
+        st = os.stat(path)
+        with open(path, 'rb') as f:
+            data = f.read()
+    except FileNotFoundError:
+        raise Disagreement(f'{path} is gone') from None
+    sizes = {'S': None, 'W': None}
+    for field in base.split(',')[1:]:
+        if field[:2] in ('S=', 'W=') and field[2:].isdigit():
+            sizes[field[0]] = int(field[2:])
+    return {'base': base, 'ino': st.st_ino, 'size': st.st_size,
+            'date': int(st.st_mtime), 'flags': flags, 'octets': data,
+            **sizes}
+
+
 class Checker:
     def __init__(self, world, model, known):
         self.world, self.model, self.known = world, model, known
@@ -110,7 +152,7 @@ class Checker:
         if sorted(got) != conn.uids:
             raise AssertionError(f'{name}: FETCH gives {sorted(got)}, not '
                                  f'{conn.uids}')
-        view = self._view(name, got)
+        view = view_of(self.world.top(name), name, got)
         self._assign(name, b, got, view, old[1] if old else 1)
         for x in self.model.in_box(b):
             uid = self.known['mail'][x.m]['uid']
@@ -189,47 +231,6 @@ class Checker:
         if old != facts:
             raise AssertionError(f'{where}: {old} -> {facts}')
         self.known['mail'][m]['base'] = facts['base']
-
-    def _view(self, name, got):
-        """UID -> facts of the file, which must be those that IMAP has."""
-        top, out = self.world.top(name), {}
-        with open(f'{top}/dovecot-uidlist', encoding='utf-8') as f:
-            uids = {line.rstrip('\n').partition(' :')[2]:
-                    int(line.split()[0]) for line in list(f)[1:]}
-        letters = {}
-        with contextlib.suppress(FileNotFoundError), \
-                open(f'{top}/dovecot-keywords', encoding='utf-8') as f:
-            for line in f:
-                n, word = line.split()
-                letters[chr(ord('a') + int(n))] = word
-        for sub in ('cur', 'new'):
-            for entry in os.listdir(f'{top}/{sub}'):
-                base, _, flags = entry.partition(':2,')
-                if base not in uids or uids[base] in out:
-                    raise Disagreement(f'{name}: {sub}/{entry} has no UID, '
-                                       'or is there twice')
-                out[uids[base]] = self._file(f'{top}/{sub}/{entry}', base, [
-                    FLAGS.get(c) or letters.get(c, c) for c in flags])
-        if set(out) != set(got):
-            raise Disagreement(f'{name}: files and IMAP differ by UIDs '
-                               f'{sorted(set(out) ^ set(got))}')
-        return out
-
-    @staticmethod
-    def _file(path, base, flags):
-        try:
-            st = os.stat(path)
-            with open(path, 'rb') as f:
-                data = f.read()
-        except FileNotFoundError:
-            raise Disagreement(f'{path} is gone') from None
-        sizes = {'S': None, 'W': None}
-        for field in base.split(',')[1:]:
-            if field[:2] in ('S=', 'W=') and field[2:].isdigit():
-                sizes[field[0]] = int(field[2:])
-        return {'base': base, 'ino': st.st_ino, 'size': st.st_size,
-                'date': int(st.st_mtime), 'flags': flags, 'octets': data,
-                **sizes}
 
     # c-client
 
