@@ -10,10 +10,17 @@
  *	put NAME PATH DATE [FLAGS]	the octets of PATH, as dmail appends;
  *				DATE has '_' for spaces, "-" is none
  *	open NAME		a session, kept until "close NAME"
+ *	attach WORD NAME rw|ro	a session that other lines call WORD; a mailbox
+ *				may have several
  *	flag NAME +|- UIDS FLAGS	in the open session, or in one for this
  *	expunge NAME		the same; all that are \Deleted
  *	ping NAME		the same
- *	close NAME
+ *	show NAME		what the open session believes; before "ok"
+ *comes
+ *				"= UIDVALIDITY UIDLAST
+ *UID:FLAGS:KEYWORDS:MARK...", keywords with % between, the mark being the value
+ *of the header line X-Model get NAME UID PATH	its octets, into a file close
+ *NAME
  */
 #include <limits.h>
 
@@ -45,9 +52,9 @@ static char *box_name(const char *name)
 	return buf;
 }
 
-static MAILSTREAM *session(const char *name)
+static MAILSTREAM *session(const char *name, long how)
 {
-	MAILSTREAM *s = mail_open(NIL, box_name(name), OP_SILENT);
+	MAILSTREAM *s = mail_open(NIL, box_name(name), OP_SILENT | how);
 
 	if (s && strcmp(s->dtb->name, "mbx")) {
 		fprintf(stderr, "cc_mail: %s is not an MBX\n", name);
@@ -82,16 +89,87 @@ static int do_put(const char *name, const char *path, char *date, char *flags)
 				strcmp(date, "-") ? date : NIL, &s) != 0;
 }
 
-static int do_open(const char *name)
+static int do_open(const char *word, const char *name, long how)
 {
 	for (int i = 0; i < MAX_OPEN; i++) {
 		if (boxes[i].stream)
 			continue;
-		snprintf(boxes[i].name, sizeof(boxes[i].name), "%s", name);
-		boxes[i].stream = session(name);
+		snprintf(boxes[i].name, sizeof(boxes[i].name), "%s", word);
+		boxes[i].stream = session(name, how);
 		return boxes[i].stream != NIL;
 	}
 	return 0;
+}
+
+static int do_attach(const char *word)
+{
+	char *name = strtok(NULL, " \n"), *how = strtok(NULL, " \n");
+
+	return name && how &&
+		do_open(word, name, strcmp(how, "ro") ? 0 : OP_READONLY);
+}
+
+static void show_mark(MAILSTREAM *s, unsigned long n)
+{
+	unsigned long len;
+	char *head = s->dtb->header(s, n, &len, FT_PEEK | FT_INTERNAL);
+	char *mark = memmem(head, len, "X-Model: ", 9);
+
+	for (mark = mark ? mark + 9 : ""; *mark > ' '; mark++)
+		putchar(*mark);
+}
+
+static int do_show(const char *name)
+{
+	struct open_box *b = find(name);
+	MAILSTREAM *s = b ? b->stream : NIL;
+
+	if (!s)
+		return 0;
+	printf("= %lu %lu", s->uid_validity, s->uid_last);
+	for (unsigned long n = 1; n <= s->nmsgs; n++) {
+		MESSAGECACHE *elt = mail_elt(s, n);
+
+		printf(" %lu:%s%s%s%s%s:", mail_uid(s, n),
+		       elt->draft ? "D" : "", elt->flagged ? "F" : "",
+		       elt->answered ? "R" : "", elt->seen ? "S" : "",
+		       elt->deleted ? "T" : "");
+		for (int i = 0; i < NUSERFLAGS; i++)
+			if (elt->user_flags >> i & 1)
+				printf("%s%%",
+				       s->user_flags[i] ? s->user_flags[i]
+							: "?");
+		putchar(':');
+		show_mark(s, n);
+	}
+	putchar('\n');
+	return 1;
+}
+
+/* Header and body as the driver gives them: the octets of the file. */
+static int do_get(const char *name)
+{
+	struct open_box *b = find(name);
+	char *uid = strtok(NULL, " \n"), *path = strtok(NULL, " \n");
+	unsigned long n, len;
+	STRING text;
+	char *head;
+	FILE *f;
+
+	if (!b || !path || !(n = mail_msgno(b->stream, strtoul(uid, NIL, 10))))
+		return 0;
+	f = fopen(path, "w");
+	if (!f)
+		cc_die("open", path);
+	head = b->stream->dtb->header(b->stream, n, &len,
+				      FT_PEEK | FT_INTERNAL);
+	fwrite(head, 1, len, f);
+	if (!b->stream->dtb->text(b->stream, n, &text, FT_PEEK | FT_INTERNAL))
+		cc_die("no text", name);
+	for (unsigned long left = SIZE(&text); left; left--)
+		putc(SNX(&text), f);
+	fclose(f);
+	return 1;
 }
 
 static int do_close(const char *name)
@@ -108,7 +186,7 @@ static int do_close(const char *name)
 static int do_work(const char *verb, const char *name)
 {
 	struct open_box *b = find(name);
-	MAILSTREAM *s = b ? b->stream : session(name);
+	MAILSTREAM *s = b ? b->stream : session(name, 0);
 	char *how = strtok(NULL, " \n"), *uids = strtok(NULL, " \n");
 	char *flags = strtok(NULL, "\n");
 	int ok = s && mail_ping(s);
@@ -131,7 +209,13 @@ static int command(char *line)
 	if (!strcmp(verb, "make"))
 		return do_make(name);
 	if (!strcmp(verb, "open"))
-		return do_open(name);
+		return do_open(name, name, 0);
+	if (!strcmp(verb, "attach"))
+		return do_attach(name);
+	if (!strcmp(verb, "show"))
+		return do_show(name);
+	if (!strcmp(verb, "get"))
+		return do_get(name);
 	if (!strcmp(verb, "close"))
 		return do_close(name);
 	if (!strcmp(verb, "put")) {
