@@ -172,9 +172,12 @@ static int take_damage(char *word, struct manifest_folder *out)
 	if (!text || word || strlen(text) >= sizeof(plain))
 		return -EBADMSG;
 	len = text_unescape(text, plain);
-	if (len < 1 || len > MANIFEST_DAMAGE_MAX ||
-	    strlen(plain) != (size_t)len)
+	if (len < 1 || len > MANIFEST_DAMAGE_MAX)
 		return -EBADMSG;
+	/* It will be shown to people. */
+	for (ptrdiff_t i = 0; i < len; i++)
+		if (plain[i] < 0x20 || plain[i] > 0x7e)
+			return -EBADMSG;
 	memcpy(out->damage, plain, (size_t)len + 1);
 	return 0;
 }

@@ -44,7 +44,8 @@ enum {
 
 struct manifest_folder {
 	char dir[FOLDERNAME_MAX + 1];
-	char damage[MANIFEST_DAMAGE_MAX + 1]; /* "" if it was read well */
+	char damage[MANIFEST_DAMAGE_MAX + 1]; /* printable ASCII; "" if it was
+						 read well */
 	bool lost; /* nothing could be read; damage says why */
 	uint32_t uidvalidity, uidnext;
 	uint64_t messages, octets;

@@ -13,7 +13,8 @@ struct cmd {
 	const char *usage;		   /* arguments, then examples */
 };
 
-extern const struct cmd cmd_mount, cmd_dump, cmd_status, cmd_check, cmd_compact;
+extern const struct cmd cmd_verify, cmd_manifest, cmd_mount, cmd_dump,
+	cmd_status, cmd_check, cmd_compact;
 
 /** cmd_usage - complain about the arguments of @c, as errors go: one line that
  * says what to do. Return: EX_USAGE */

@@ -93,6 +93,10 @@ static void note_damage(struct reader *r, int ret)
 	else if (ret < 0)
 		(void)snprintf(r->base.damage, sizeof(r->base.damage),
 			       "it cannot be read: %s", source_why(ret));
+	/* A process can have any name. */
+	for (char *c = r->base.damage; *c; c++)
+		if (*c < 0x20 || *c > 0x7e)
+			*c = '?';
 }
 
 static int scan(struct reader *r, struct store *s, const char *folder)

@@ -6,16 +6,6 @@
 #include "compat/log.h"
 #include "tools/source.h"
 
-const char spec_help[] =
-	"SPEC is one of\n"
-	"  mbx:PATH       an MBX mailbox, or one user's directory of them\n"
-	"  mbx:WORDS      many users: words as janusmaild's -o has them, e.g.\n"
-	"                 mbx:inbox=/home/%u/INBOX,folders=/home/%u/mail\n"
-	"  maildir:PATH   a Maildir++ root, or a directory of users' roots;\n"
-	"                 PATH may have a %u\n"
-	"  view:PATH      the same in a mount of janusmaild\n"
-	"  manifest:FILE  a file that janusmail manifest made\n";
-
 static const struct {
 	const char *prefix;
 	int (*open)(const char *spec, const char *arg, struct source **out);

@@ -11,5 +11,12 @@ struct source;
  */
 MUST_CHECK int spec_open(const char *spec, struct source **out);
 
-/** spec_help - for --help: what a SPEC can be, ending with a newline */
-extern const char spec_help[];
+/* For --help: what a SPEC can be. */
+#define SPEC_HELP                                                                \
+	"  mbx:PATH       an MBX mailbox, or a directory of them\n"              \
+	"  mbx:WORDS      words of janusmaild's -o, for many users:\n"           \
+	"                 mbx:inbox=/home/%u/INBOX,folders=/home/%u/mail\n"      \
+	"  maildir:PATH   a Maildir++ root, a directory of users' roots, or a\n" \
+	"                 path with %u\n"                                        \
+	"  view:PATH      the same in a mount of janusmaild\n"                   \
+	"  manifest:FILE  what janusmail manifest wrote; - is standard input\n"

@@ -249,7 +249,7 @@ TEST(manifest, says_what_is_wrong_with_a_line)
 TEST(manifest, keeps_what_could_not_be_read)
 {
 	struct fact m = message(1), got;
-	struct manifest_folder f = { .lost = true, .damage = "gone\n" };
+	struct manifest_folder f = { .lost = true, .damage = "gone: for ever" };
 	struct manifest_fault fault;
 	char line[MANIFEST_LINE_MAX + 1], *text = NULL;
 	struct manifest_cursor *c;
@@ -277,7 +277,7 @@ TEST(manifest, keeps_what_could_not_be_read)
 	cr_assert_eq(fclose(file), 0);
 	cr_assert_eq(load(text, len, &out, &fd, &fault), 0, "%s", fault.text);
 	cr_assert(out.users[0].folders[0].lost);
-	cr_assert_str_eq(out.users[0].folders[0].damage, "gone\n");
+	cr_assert_str_eq(out.users[0].folders[0].damage, "gone: for ever");
 	cr_assert_eq(manifest_open(fd, &out.users[0].folders[0], &c), 0);
 	cr_assert_eq(manifest_next(c, &got), 0);
 	cr_assert_eq(got.err, -EIO);
