@@ -167,6 +167,40 @@ class Dovecot:
             os.killpg(self.proc.pid, signal.SIGKILL)
 
 
+class Idler:
+    """An IMAP connection that reads what comes by itself."""
+
+    def __init__(self, imap):
+        self.imap = imap
+        self.tags = 0
+
+    def idle(self):
+        self.tags += 1
+        self.tag = b'i%d' % self.tags
+        self.imap.send(self.tag + b' IDLE\r\n')
+        self.until(rb'\+ ')
+
+    def until(self, pattern, seconds=30):
+        """Lines up to one that matches."""
+        out, end = [], time.monotonic() + seconds
+        while not out or not re.match(pattern, out[-1]):
+            left = end - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f'{pattern} in vain, but {out}')
+            # imaplib has a buffer; one line at a time stays in step with it.
+            self.imap.sock.settimeout(left)
+            try:
+                out.append(self.imap.readline())
+            except TimeoutError:
+                continue
+        self.imap.sock.settimeout(60)
+        return out
+
+    def done(self):
+        self.imap.send(b'DONE\r\n')
+        return self.until(self.tag + b' OK')
+
+
 def quote(mailbox):
     return '"' + mailbox.replace('\\', '\\\\').replace('"', '\\"') + '"'
 

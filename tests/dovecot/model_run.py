@@ -15,16 +15,14 @@ import re
 import select
 import signal
 import smtplib
-import subprocess
 import time
 import traceback
 
 import harness
-from harness_base import BUILD, NO_LEAKS
+from harness_uw import Uw  # noqa: F401  (tests reach it here)
 import imapraw
 from model_mail import crlf, imap_date, lower, octets
 
-CC_MAIL = os.path.join(BUILD, 'tests', 'cc_mail')
 LETTERS = {'\\Draft': 'D', '\\Flagged': 'F', '\\Answered': 'R',
            '\\Seen': 'S', '\\Deleted': 'T'}
 
@@ -39,28 +37,6 @@ def acting_as(uid):
     finally:
         os.seteuid(0)
         os.setegid(0)
-
-
-class Uw:
-    """A cc_mail that waits for commands."""
-
-    def __init__(self, home, uid):
-        self.proc = subprocess.Popen(
-            [CC_MAIL, '-o', f'{uid}:{uid}', home], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, **NO_LEAKS})
-
-    def __call__(self, line):
-        self.proc.stdin.write(line + '\n')
-        self.proc.stdin.flush()
-        answer = self.proc.stdout.readline().strip()
-        if answer != 'ok':
-            self.proc.stdin.close()
-            raise AssertionError(f'c-client: {line}: {answer}: '
-                                 + self.proc.stderr.read())
-
-    def close(self):
-        harness.end(self.proc)
 
 
 def find(top, base):

@@ -7,78 +7,19 @@ import re
 import select
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+from harness_dovecot import Idler  # noqa: E402
+from harness_uw import Session  # noqa: E402
 
 # dmail wants a user who is in /etc/passwd; every Debian has this one.
 USER, UID = 'games', 5
 TIMES = 10
 WITHIN = 1.0    # seconds; Dovecot itself waits for 0.5
 TEMPFAIL = 75
-
-
-class Client:
-    """An IMAP connection that reads what comes by itself."""
-
-    def __init__(self, imap):
-        self.imap = imap
-        self.tags = 0
-
-    def idle(self):
-        self.tags += 1
-        self.tag = b'i%d' % self.tags
-        self.imap.send(self.tag + b' IDLE\r\n')
-        self.until(rb'\+ ')
-
-    def until(self, pattern, seconds=30):
-        """Lines up to one that matches."""
-        out, end = [], time.monotonic() + seconds
-        while not out or not re.match(pattern, out[-1]):
-            left = end - time.monotonic()
-            if left <= 0:
-                raise AssertionError(f'{pattern} in vain, but {out}')
-            # imaplib has a buffer; one line at a time stays in step with it.
-            self.imap.sock.settimeout(left)
-            try:
-                out.append(self.imap.readline())
-            except TimeoutError:
-                continue
-        self.imap.sock.settimeout(60)
-        return out
-
-    def done(self):
-        self.imap.send(b'DONE\r\n')
-        return self.until(self.tag + b' OK')
-
-
-class Session:
-    """A c-client session that keeps a mailbox open."""
-
-    def __init__(self, rig, name):
-        self.proc = subprocess.Popen(
-            [harness.CC_MAKE, '-o', f'{UID}:{UID}', rig.legacy_file(USER),
-             'session', name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, **harness.NO_LEAKS})
-        rig.others.append(self.proc)
-        self.answer()
-
-    def answer(self):
-        line = self.proc.stdout.readline().split()
-        assert line and line[0] == 'ok', line
-
-    def __call__(self, command):
-        self.proc.stdin.write(command + '\n')
-        self.proc.stdin.flush()
-        self.answer()
-
-    def close(self):
-        self.proc.stdin.close()
-        self.proc.wait(10)
 
 
 class Idle(harness.Case):
@@ -92,7 +33,7 @@ class Idle(harness.Case):
         self.imap = self.dovecot.imap(USER)
         self.addCleanup(self.end)
         self.assertEqual(self.imap.select('INBOX')[0], 'OK')
-        self.client = Client(self.imap)
+        self.client = Idler(self.imap)
 
     def end(self):
         if self.imap:
@@ -153,7 +94,7 @@ class Idle(harness.Case):
     def test_a_session_of_uw(self):
         self.start()
         before = self.uids()
-        uw = Session(self.r, 'INBOX')
+        uw = Session(self.r, USER, 'INBOX')
         uw('set 2 \\Flagged')
         # At the next command, of whatever kind.
         flags = list(self.uids().values())
@@ -194,7 +135,7 @@ class Idle(harness.Case):
             m = self.dovecot.imap(USER)
             self.addCleanup(m.shutdown)
             self.assertEqual(m.select(folder)[0], 'OK', folder)
-            clients.append(Client(m))
+            clients.append(Idler(m))
             clients[-1].idle()
         time.sleep(0.5)
         self.dmail(0)

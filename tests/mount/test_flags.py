@@ -7,13 +7,13 @@ import fcntl
 import hashlib
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+from harness_uw import Session  # noqa: E402
 
 OLD, EXPUNGED = 0x10, 0x8000
 
@@ -504,40 +504,6 @@ class Flags(harness.Case):
             uw('set 2 \\Flagged' if n % 2 else 'clear 2 \\Flagged')
             self.assert_agree('INBOX')
         uw.close()
-
-
-class Session:
-    """A c-client session that keeps a mailbox open."""
-
-    def __init__(self, rig, user, name):
-        uid = rig.users[user]
-        self.proc = subprocess.Popen(
-            [harness.CC_MAKE, '-o', f'{uid}:{uid}',
-             os.path.join(rig.legacy, user), 'session', name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, **harness.NO_LEAKS})
-        rig.others.append(self.proc)
-        self.answer()
-
-    def answer(self):
-        line = self.proc.stdout.readline().split()
-        assert line and line[0] == 'ok', line
-        return line[1:]
-
-    def __call__(self, command):
-        self.proc.stdin.write(command + '\n')
-        self.proc.stdin.flush()
-        return self.answer()
-
-    def show(self):
-        """UID -> (flags, keywords) as the session believes."""
-        return {int(u): (f, k) for u, f, k in
-                (w.split(':') for w in self('show')[1:])}
-
-    def close(self):
-        self.proc.stdin.write('quit\n')
-        self.proc.stdin.close()
-        self.proc.wait(10)
 
 
 if __name__ == '__main__':

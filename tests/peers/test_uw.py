@@ -11,35 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
-
-
-class Session:
-    """A c-client session that keeps a mailbox open."""
-
-    def __init__(self, rig, user, name):
-        uid = rig.users[user]
-        self.proc = subprocess.Popen(
-            [harness.CC_MAKE, '-o', f'{uid}:{uid}',
-             os.path.join(rig.legacy, user), 'session', name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, **harness.NO_LEAKS})
-        rig.others.append(self.proc)
-        self.answer()
-
-    def answer(self):
-        line = self.proc.stdout.readline().split()
-        assert line and line[0] == 'ok', line
-        return int(line[1])
-
-    def __call__(self, command):
-        self.proc.stdin.write(command + '\n')
-        self.proc.stdin.flush()
-        return self.answer()
-
-    def close(self, how='quit'):
-        self.proc.stdin.write(how + '\n')
-        self.proc.stdin.close()
-        self.proc.wait(harness.WAIT)
+from harness_uw import Session  # noqa: E402
 
 
 class Uw(harness.Case):
