@@ -198,7 +198,9 @@ bool folder_is_fresh(struct folder *f);
  * and keeps nobody waiting: @ms for each lock, and locks that are held are no
  * failure
  * Return: as folder_ready(); -EAGAIN when something was locked; -EBUSY when
- * not everything can show yet, because Dovecot's files are in use.
+ * not everything can show yet, because Dovecot's files are in use; -ENOENT when
+ * the mailbox is not there, which is not logged: it was renamed or deleted, and
+ * is about to be known as such.
  */
 MUST_CHECK int folder_look(struct folder *f, unsigned ms);
 

@@ -137,7 +137,12 @@ static int open_box(struct folder *f)
 	if (ret < 0) {
 		free(b);
 		f->synced = false; /* all may be well again when it opens */
-		note_access(f, ret);
+		if (ret == -ENOENT && f->glance)
+			return ret;
+		/* Of a folder that is gone all was said, but the kernel may
+		 * know its directories for a second. */
+		if (ret != -ENOENT || !atomic_load(&f->gone))
+			note_access(f, ret);
 		return -EIO;
 	}
 	set_box(f, b);

@@ -12,7 +12,6 @@
 #include "fs/watch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
@@ -22,7 +21,6 @@
 
 #include "compat/clock.h"
 #include "compat/log.h"
-#include "compat/pattern.h"
 #include "compat/place.h"
 #include "fs/folder.h"
 #include "fs/folder_internal.h"
@@ -152,22 +150,6 @@ void watch_moved(struct folder *f)
 
 /* ---- a folder ------------------------------------------------------------ */
 
-/* A folder whose mailbox is not where it was is not in a bad state: it was
- * renamed or deleted, and is about to be known as such. */
-static bool is_there(struct folder *f)
-{
-	const struct options *o = f->fs->opt;
-	struct stat st;
-	int fd;
-
-	if (f->place != LEDGER_PLACE_FOLDERS)
-		return place_stat(&o->inbox[f->place], f->user->name, &st) !=
-			-ENOENT;
-	fd = pattern_open(&o->folders, f->user->name, f->legacy, O_PATH);
-	base_auto_close(&fd);
-	return fd != -ENOENT;
-}
-
 static int64_t come_again(struct watch_folder *wf)
 {
 	unsigned n = wf->tries++;
@@ -207,15 +189,10 @@ static int64_t do_folder(struct folder *f)
 
 	if (atomic_load(&f->deleted) || atomic_load(&f->gone))
 		return 0;
-	if (folder_is_fresh(f)) {
-		ret = 0;
-	} else if (is_there(f)) {
-		ret = folder_look(f, PATIENCE_MS);
-	} else {
-		watch_ask_folders(f->user, 2, SOON_MS);
-		return 0;
-	}
+	ret = folder_is_fresh(f) ? 0 : folder_look(f, PATIENCE_MS);
 	log_trace(LOG_VIEW, "watch: folder %u: %d", folder_id(f).number, ret);
+	if (ret == -ENOENT)
+		watch_ask_folders(f->user, 2, SOON_MS);
 	again = wake_watchers(f);
 	if (ret != -EAGAIN && ret != -EBUSY) {
 		wf->tries = 0;
