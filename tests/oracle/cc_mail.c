@@ -15,12 +15,17 @@
  *	flag NAME +|- UIDS FLAGS	in the open session, or in one for this
  *	expunge NAME		the same; all that are \Deleted
  *	ping NAME		the same
- *	show NAME		what the open session believes; before "ok"
- *comes
- *				"= UIDVALIDITY UIDLAST
- *UID:FLAGS:KEYWORDS:MARK...", keywords with % between, the mark being the value
- *of the header line X-Model get NAME UID PATH	its octets, into a file close
- *NAME
+ *	show NAME		what the open session believes
+ *	get NAME UID PATH	its octets, into a file
+ *	close NAME
+ *	rename NAME NEW
+ *	delete NAME
+ *	subscribe NAME		as it is written
+ *	unsubscribe NAME
+ *
+ * "show" is answered with a line before the "ok": "= UIDVALIDITY UIDLAST
+ * UID:FLAGS:KEYWORDS:MARK...", keywords with % between them, the mark being the
+ * value of the header line X-Model.
  */
 #include <limits.h>
 
@@ -183,6 +188,14 @@ static int do_close(const char *name)
 	return 1;
 }
 
+static int do_rename(const char *name, const char *new_name)
+{
+	char old[600];
+
+	snprintf(old, sizeof(old), "%s", box_name(name));
+	return mail_rename(NIL, old, box_name(new_name)) != 0;
+}
+
 static int do_work(const char *verb, const char *name)
 {
 	struct open_box *b = find(name);
@@ -218,6 +231,14 @@ static int command(char *line)
 		return do_get(name);
 	if (!strcmp(verb, "close"))
 		return do_close(name);
+	if (!strcmp(verb, "rename"))
+		return do_rename(name, strtok(NULL, " \n"));
+	if (!strcmp(verb, "delete"))
+		return mail_delete(NIL, box_name(name)) != 0;
+	if (!strcmp(verb, "subscribe"))
+		return mail_subscribe(NIL, (char *)name) != 0;
+	if (!strcmp(verb, "unsubscribe"))
+		return mail_unsubscribe(NIL, (char *)name) != 0;
 	if (!strcmp(verb, "put")) {
 		char *path = strtok(NULL, " \n"), *date = strtok(NULL, " \n");
 
