@@ -31,7 +31,8 @@ import harness          # noqa: E402
 import imapraw          # noqa: E402
 from model_mail import crlf, lower, octets      # noqa: E402
 from model_check import sha                 # noqa: E402
-from model_run import Uw, sync_dir              # noqa: E402
+from harness_uw import Uw                       # noqa: E402
+from model_run import sync_dir                  # noqa: E402
 
 BOXES = ('INBOX', 'Sent')
 KINDS = ('deliver', 'append', 'store', 'lmtp')

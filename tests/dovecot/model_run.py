@@ -19,7 +19,7 @@ import time
 import traceback
 
 import harness
-from harness_uw import Uw  # noqa: F401  (tests reach it here)
+from harness_uw import Uw
 import imapraw
 from model_mail import crlf, imap_date, lower, octets
 

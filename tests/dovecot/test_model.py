@@ -27,7 +27,8 @@ import harness          # noqa: E402
 from model_check import Checker         # noqa: E402
 from model_gen import Generator         # noqa: E402
 from model_mail import Model, lower     # noqa: E402
-from model_run import Actor, Uw, Worker     # noqa: E402
+from harness_uw import Uw                   # noqa: E402
+from model_run import Actor, Worker         # noqa: E402
 
 LEGACY = ['INBOX', 'Sent', 'lists.dev', 'Drafts']
 FOLDER_OPS = {'create', 'rename', 'delete'}

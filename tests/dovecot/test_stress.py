@@ -23,6 +23,7 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness          # noqa: E402
+from harness_uw import Uw   # noqa: E402
 import imapraw          # noqa: E402
 from model_check import sha         # noqa: E402
 from model_mail import (            # noqa: E402
@@ -231,7 +232,6 @@ class Stress(harness.Case):
     @staticmethod
     def put(rig, name, count):
         """A mailbox by c-client."""
-        from model_run import Uw
         uw = Uw(rig.legacy_file('alice'), rig.users['alice'])
         uw(f'make mail/{name}')
         for n in range(count):

@@ -31,7 +31,7 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [TESTS, os.path.join(TESTS, 'dovecot')]
 import harness              # noqa: E402
 import imapraw              # noqa: E402
-from model_run import Uw    # noqa: E402
+from harness_uw import Uw    # noqa: E402
 
 FETCHES, SEED = 10000, None
 SIZES = (700, 700, 9000, 700, 9000, 60000)
