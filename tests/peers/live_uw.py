@@ -5,6 +5,7 @@ import subprocess
 import time
 
 from harness_base import NO_LEAKS
+import harness_uw
 import imapraw
 import model_mail
 import model_run
@@ -15,14 +16,14 @@ UW_KINDS = ('crlf', 'noend', 'nul', '8bit', 'big', 'record')
 FLAG_OF = {letter: flag for flag, letter in model_run.LETTERS.items()}
 
 
-class UwProcess(model_run.Uw):
+class UwProcess(harness_uw.Uw):
     """cc_mail, whose complaints go to a file."""
 
     def __init__(self, home, uid, log):
         self.log = log
         with open(log, 'ab') as f:
             self.proc = subprocess.Popen(
-                [model_run.CC_MAIL, '-o', f'{uid}:{uid}', home],
+                [harness_uw.CC_MAIL, '-o', f'{uid}:{uid}', home],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=f,
                 text=True, errors='surrogateescape', start_new_session=True,
                 env={**os.environ, **NO_LEAKS})
