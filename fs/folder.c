@@ -28,6 +28,7 @@ enum {
 	MARGIN_MS = 100, /* for one sync without waiting */
 	BACKOFF_MS = 1000,
 	STUCK_MS = 500, /* no sync takes that long but by waiting */
+	LOOK_MS = 500,	/* for what is newer than what is known */
 };
 
 static struct {
@@ -321,16 +322,16 @@ static bool is_fresh(struct folder *f, enum folder_state *state)
 
 int folder_lock_in_crowd(struct folder *f, unsigned patience, int64_t stuck)
 {
-	for (unsigned ms = 0; ms < patience; ms += CROWD_MS) {
-		int64_t since;
+	int ret = clock_lock(&f->sync_lock, 0);
 
-		if (clock_lock(&f->sync_lock, CROWD_MS) == 0)
-			return 0;
-		since = atomic_load(&f->sync_since);
+	for (unsigned ms = 0; ret < 0 && ms < patience; ms += CROWD_MS) {
+		int64_t since = atomic_load(&f->sync_since);
+
 		if (since && clock_ms() - since > stuck)
 			break;
+		ret = clock_lock(&f->sync_lock, CROWD_MS);
 	}
-	return -EAGAIN;
+	return ret;
 }
 
 void folder_patience_begin(struct folder *f)
@@ -400,23 +401,64 @@ void folder_relist(struct folder *f)
 	atomic_store(&f->relist, true);
 }
 
+/* With the sync_lock. */
+static int sync_within(struct folder *f, unsigned ms, bool glance)
+{
+	int ret;
+
+	mbxlock_limit(ms);
+	atomic_store(&f->sync_since, clock_ms());
+	f->glance = glance;
+	ret = folder_sync(f);
+	f->glance = false;
+	atomic_store(&f->sync_since, 0);
+	kept_look(f);
+	mbxlock_limit(UINT_MAX);
+	return ret;
+}
+
 int folder_look(struct folder *f, unsigned ms)
 {
 	int ret = clock_lock(&f->sync_lock, ms);
 
 	if (ret < 0)
 		return ret;
-	mbxlock_limit(ms);
-	atomic_store(&f->sync_since, clock_ms());
-	f->glance = true;
-	ret = folder_sync(f);
-	f->glance = false;
+	ret = sync_within(f, ms, true);
 	if (ret == 0 && f->late)
 		ret = -EBUSY;
-	atomic_store(&f->sync_since, 0);
-	mbxlock_limit(UINT_MAX);
 	(void)pthread_mutex_unlock(&f->sync_lock);
 	return ret;
+}
+
+/* Somebody who has just kept it may do so still: that is only tried. It is told
+ * when it has lasted for as long as a change would wait. */
+static int look_again(struct folder *f)
+{
+	unsigned wait = f->fs->opt->lock_ms;
+	bool told = wait == 0 || kept_for(f, wait);
+	int ret = folder_lock_in_crowd(f, wait + MARGIN_MS, LOOK_MS);
+
+	if (ret < 0)
+		return ret;
+	if (wait > LOOK_MS)
+		wait = LOOK_MS;
+	ret = sync_within(f, atomic_load(&f->is_kept) ? 0 : wait, !told);
+	(void)pthread_mutex_unlock(&f->sync_lock);
+	return ret;
+}
+
+int folder_freshen(struct folder *f)
+{
+	enum folder_state state = FOLDER_WAITING;
+	int ret;
+
+	if (!atomic_load(&f->known))
+		return folder_ready(f);
+	atomic_store(&f->used_ms, clock_ms());
+	if (is_fresh(f, &state))
+		return state == FOLDER_UNREADABLE ? -EIO : 0;
+	ret = look_again(f);
+	return ret == -EAGAIN && state != FOLDER_UNREADABLE ? 0 : ret;
 }
 
 int folder_shown(struct folder *f)

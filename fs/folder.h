@@ -146,6 +146,8 @@ struct folder {
 	_Atomic int64_t locked_until; /* UW kept it locked: only tried before */
 	_Atomic int64_t sync_since;   /* a thread is in folder_sync(); 0 */
 	atomic_bool seeded;
+	atomic_bool known;    /* the rows were right once, in this life */
+	atomic_uint anew;     /* how often they were dropped since */
 	atomic_bool relist;   /* folder_relist() */
 	atomic_bool gone;     /* the file: the folder does not show */
 	atomic_bool plain;    /* gone, but mail of its own lies in its
@@ -188,6 +190,15 @@ struct folder_id folder_id(struct folder *f);
  * nothing can; -EAGAIN when the MBX stays locked; -errno. Logged where new.
  */
 MUST_CHECK int folder_ready(struct folder *f);
+
+/**
+ * folder_freshen - folder_ready() for one who can do with what is known
+ * While the MBX stays locked that is shown which was true last: the first one
+ * to meet it waits for a moment, the others do not. Nothing moves then, the
+ * times of cur/ and new/ included, so what is newer is seen when it is known.
+ * Return: as folder_ready(), but -EAGAIN only when nothing is known yet.
+ */
+MUST_CHECK int folder_freshen(struct folder *f);
 
 /** folder_is_fresh - whether folder_ready() would find nothing to do: its
  * mailbox is there, and as it was */

@@ -537,7 +537,6 @@ static int sync_once(struct folder *f)
 		ret = folder_show_letters(f, &row.keywords);
 	if (ret < 0 && !(header && ret == -EBADMSG))
 		return ret;
-	remember(f, &row.stamp, row.stamp_ns);
 	/* With a damaged header the earlier rows stand, if there are any. */
 	if (row.messages == 0 && (header || row.damage.kind == DAMAGE_RECORD))
 		note_damage(f, &row.damage, FOLDER_UNREADABLE);
@@ -545,6 +544,9 @@ static int sync_once(struct folder *f)
 		note_damage(f, &row.damage,
 			    row.damage.kind == DAMAGE_NONE ? FOLDER_OK
 							   : FOLDER_DAMAGED);
+	/* Last: from here on nobody asks before he shows what there is. */
+	remember(f, &row.stamp, row.stamp_ns);
+	atomic_store(&f->known, true);
 	return 0;
 }
 

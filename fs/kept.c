@@ -110,6 +110,13 @@ bool kept_now(struct folder *f, char *out, int64_t *ms)
 						     : !k.known;
 }
 
+bool kept_for(struct folder *f, int64_t ms)
+{
+	struct folder_kept k = copy(f);
+
+	return k.file.ino && k.since_ms && clock_ms() - k.since_ms >= ms;
+}
+
 void kept_refused(const struct folder *f, const char *what, int err)
 {
 	struct mbxlock_past past = mbxlock_past();

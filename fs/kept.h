@@ -31,6 +31,9 @@ void kept_by(struct folder *f, char *out);
  * @ms: for how long */
 bool kept_now(struct folder *f, char *out, int64_t *ms);
 
+/** kept_for - whether it has been kept for @ms, as far as that was seen */
+bool kept_for(struct folder *f, int64_t ms);
+
 /** kept_refused - a folder cannot be renamed or deleted now: say who has its
  * mailbox open, the calling thread having tried
  * @what: "cannot be renamed" */

@@ -19,6 +19,8 @@
 #include "fs/view.h"
 #include "index/sync.h"
 
+enum { TRIES = 3 }; /* when rows are made anew meanwhile */
+
 struct item {
 	uint64_t ino;
 	size_t name; /* offset in text */
@@ -192,7 +194,8 @@ static int add_union(struct fs *fs, struct node *dir, struct folder *f,
 	struct gather g = { .listing = l,
 			    .f = f,
 			    .in_new = dir->kind == NODE_NEW };
-	int ret = folder_ready(f) < 0 ? -EIO : files_lock(f);
+	unsigned anew = atomic_load(&f->anew);
+	int ret = folder_freshen(f) < 0 ? -EIO : files_lock(f);
 
 	if (ret < 0)
 		return ret;
@@ -200,6 +203,9 @@ static int add_union(struct fs *fs, struct node *dir, struct folder *f,
 	if (ret == 0)
 		ret = add_real(fs, dir, &g, l);
 	files_unlock(f);
+	/* The rows were dropped meanwhile, to be made anew. */
+	if (ret == 0 && anew != atomic_load(&f->anew))
+		ret = -ESTALE;
 	free(g.made_up);
 	return ret;
 }
@@ -256,15 +262,24 @@ static int add_all(struct fs *fs, struct node *dir, struct listing *l)
 	return ret == 0 ? add_real(fs, dir, NULL, l) : ret;
 }
 
+static int fill(struct fs *fs, struct node *dir, struct listing *l)
+{
+	int ret;
+
+	l->count = l->text_len = 0;
+	ret = add(l, ".", dir->ino, S_IFDIR);
+	if (ret == 0)
+		ret = add(l, "..", dir->ino, S_IFDIR);
+	return ret == 0 ? add_all(fs, dir, l) : ret;
+}
+
 int listing_new(struct fs *fs, struct node *dir, struct listing **out)
 {
 	struct listing *l = calloc(1, sizeof(*l));
-	int ret = l ? add(l, ".", dir->ino, S_IFDIR) : -ENOMEM;
+	int ret = l ? -ESTALE : -ENOMEM;
 
-	if (ret == 0)
-		ret = add(l, "..", dir->ino, S_IFDIR);
-	if (ret == 0)
-		ret = add_all(fs, dir, l);
+	for (int i = 0; i < TRIES && ret == -ESTALE; i++)
+		ret = fill(fs, dir, l);
 	if (ret < 0) {
 		listing_free(l);
 		return ret;

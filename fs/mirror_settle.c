@@ -305,8 +305,12 @@ static void say(const struct settling *s)
 /* The rows are made anew, with the names that the journal knows now. */
 static int make_rows_anew(struct folder *f)
 {
-	int ret = index_folder_drop(f->fs->index, f->id.number);
+	int ret;
 
+	/* Nobody may take what is there meanwhile for all there is. */
+	atomic_store(&f->known, false);
+	(void)atomic_fetch_add(&f->anew, 1);
+	ret = index_folder_drop(f->fs->index, f->id.number);
 	f->synced = false;
 	return ret < 0 ? ret : -ESTALE;
 }

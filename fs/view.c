@@ -252,7 +252,7 @@ static int lookup_row(struct folder *f, bool in_new, const char *name,
 /* What is known stays reachable while the MBX is locked. */
 static void look_at(struct folder *f)
 {
-	if (folder_ready(f) < 0)
+	if (folder_freshen(f) < 0)
 		log_trace(LOG_VIEW, "folder %u: not up to date",
 			  folder_id(f).number);
 }
@@ -379,7 +379,7 @@ int view_stat(struct fs *fs, uint64_t ino, struct view_entry *out)
 	/* Whatever is wrong is logged, and said again at opendir. */
 	if (n && n->kind != NODE_USERS)
 		f = mail_dir(n);
-	if (f && folder_ready(f) < 0)
+	if (f && folder_freshen(f) < 0)
 		log_trace(LOG_VIEW, "%ju: not up to date", (uintmax_t)ino);
 	return view_stat_now(fs, ino, out);
 }
