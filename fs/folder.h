@@ -63,6 +63,7 @@ struct folder_lease {
 	int dirs[2];		/* cur/ and new/; -1: not open */
 	atomic_bool held;	/* nobody else can change the MBX */
 	_Atomic int64_t began_us, used_us;
+	_Atomic int64_t in_vain_until; /* UW's locks are hardly waited for */
 	bool listed;
 	struct folder *next;
 };

@@ -32,6 +32,7 @@ enum {
 	TICK_US = 20000,     /* two of the file system's clock */
 	TRIES = 3,	     /* when the MBX changes under us again and again */
 	CROWD_LOCK_MS = 300, /* who is not among the first FOLDER_CROWD */
+	IN_VAIN_MS = 100,    /* who comes after one that waited in vain */
 	STUCK_MS = 2000,
 	ALL_AT_ONCE = 32, /* half of the threads that serve */
 	SMALL = 32 << 20, /* octets of an MBX that is scanned in no time */
@@ -207,18 +208,43 @@ static int lock_to_write(struct folder *f, int ahead, unsigned patience)
 	return clock_lock(&f->sync_lock, 0);
 }
 
+/*
+ * The kernel keeps the directory locked while a rename or an unlink in it
+ * waits: nobody can list it, or look a name up. When one has waited in vain,
+ * those that come soon after him hardly wait, until somebody gets the lock.
+ */
+static bool is_in_vain(const struct folder *f)
+{
+	return atomic_load(&f->is_kept) &&
+		clock_ms() < atomic_load(&f->lease.in_vain_until);
+}
+
+static void note_outcome(struct folder *f, int ret)
+{
+	int64_t lasts = (int64_t)f->fs->opt->lock_ms + IN_VAIN_MS;
+
+	if (ret == 0)
+		atomic_store(&f->lease.in_vain_until, 0);
+	else if (ret == -EAGAIN)
+		atomic_store(&f->lease.in_vain_until, clock_ms() + lasts);
+}
+
 int lease_begin(struct folder *f)
 {
 	unsigned patience = f->fs->opt->lock_ms;
-	int64_t until = clock_ms() + (int64_t)patience;
+	bool in_vain = patience > IN_VAIN_MS && is_in_vain(f);
+	int64_t until = clock_ms() + (in_vain ? IN_VAIN_MS : (int64_t)patience);
 	int ahead = atomic_fetch_add(&f->user->waiting, 1);
-	int ret = lock_to_write(f, ahead, patience);
+	int ret = lock_to_write(f, ahead, in_vain ? IN_VAIN_MS : patience);
 
 	atomic_store(&f->used_ms, clock_ms());
 	if (ahead >= FOLDER_CROWD)
 		until = clock_ms() + CROWD_LOCK_MS;
 	if (ret == 0)
 		ret = begin_within(f, until);
+	/* Others of the crowd have not waited long enough to say. */
+	if (in_vain || ahead < FOLDER_CROWD)
+		note_outcome(f, ret);
 	(void)atomic_fetch_sub(&f->user->waiting, 1);
 	return ret;
 }
