@@ -4,10 +4,7 @@
  * is done by one thread at a time and not again at once, so a mailbox that
  * changes all the time costs no more than one that changes now and then. A lock
  * of UW is tried for moments; who holds it has us come again, later and later.
- *
- * A thread can be held up by the mount, as long as a request that has the
- * directory locked waits for UW. So there are several, no more than two for one
- * user, and some are never in there.
+ * There are several threads, and no more than two work for one user.
  */
 #include "fs/watch.h"
 
@@ -31,8 +28,7 @@
 #include "fs/watch_internal.h"
 
 enum {
-	WORKERS = 6,
-	WAKING = 4, /* of them: who is held up by the mount is in there */
+	WORKERS = 4,
 	PER_USER = 2,
 	SOON_MS = 5, /* so that a change in several steps is one */
 	GAP_MS = 50, /* between two looks at the same thing */
@@ -60,10 +56,7 @@ static struct {
 	bool running;
 	atomic_bool stop;
 	unsigned workers;
-	atomic_uint ended;
 	pthread_t thread, worker[WORKERS];
-	atomic_uint waking;
-	atomic_ulong wakes;
 } w = { .lock = PTHREAD_MUTEX_INITIALIZER, .stop_fd = -1 };
 
 /* ---- the queue ----------------------------------------------------------- */
@@ -171,14 +164,10 @@ static int64_t wake_watchers(struct folder *f)
 		return 0;
 	if (now < wf->woken_ms + WAKE_GAP_MS)
 		return wf->woken_ms + WAKE_GAP_MS - now;
-	if (atomic_fetch_add(&w.waking, 1) < WAKING) {
-		wf->told = moved;
-		wf->woken_ms = now;
-		if (wake_folder(f))
-			(void)atomic_fetch_add(&w.wakes, 1);
-	}
-	(void)atomic_fetch_sub(&w.waking, 1);
-	return moved == wf->told ? 0 : WAKE_GAP_MS;
+	wf->told = moved;
+	wf->woken_ms = now;
+	wake_folder(f);
+	return 0;
 }
 
 static int64_t do_folder(struct folder *f)
@@ -346,11 +335,7 @@ static void wait_until(int64_t due_ms)
 static void *work(void *arg)
 {
 	int64_t due, again;
-	int ret = wake_begin_thread();
 
-	if (ret < 0)
-		log_warn("watch: a thread may not wake anybody: %s",
-			 strerrordesc_np(-ret));
 	(void)pthread_mutex_lock(&w.lock);
 	while (!atomic_load(&w.stop)) {
 		struct watch_job *j = take(&due);
@@ -365,8 +350,6 @@ static void *work(void *arg)
 		give_back(j, again);
 	}
 	(void)pthread_mutex_unlock(&w.lock);
-	wake_end_thread();
-	(void)atomic_fetch_add(&w.ended, 1);
 	return arg;
 }
 
@@ -412,7 +395,6 @@ static void *listen_for_news(void *arg)
 			next = clock_ms() + every;
 		}
 	}
-	(void)atomic_fetch_add(&w.ended, 1);
 	return arg;
 }
 
@@ -464,6 +446,7 @@ void watch_stop(void (*answer)(void *arg), void *arg)
 {
 	uint64_t one = 1;
 
+	wake_stop(answer, arg);
 	if (w.running) {
 		(void)pthread_mutex_lock(&w.lock);
 		atomic_store(&w.stop, true);
@@ -471,8 +454,6 @@ void watch_stop(void (*answer)(void *arg), void *arg)
 		(void)pthread_mutex_unlock(&w.lock);
 		if (write(w.stop_fd, &one, sizeof(one)) < 0)
 			log_warn("watch: its thread ends late");
-		while (atomic_load(&w.ended) < w.workers + 1)
-			answer(arg);
 		(void)pthread_join(w.thread, NULL);
 		for (unsigned i = 0; i < w.workers; i++)
 			(void)pthread_join(w.worker[i], NULL);
@@ -487,7 +468,7 @@ void watch_stop(void (*answer)(void *arg), void *arg)
 void watch_totals(struct fs *fs, struct watch_totals *out)
 {
 	*out = (struct watch_totals){ .off = is_off(fs),
-				      .wakes = atomic_load(&w.wakes) };
+				      .wakes = wake_count() };
 	out->watches = watch_dirs_count(&out->watches_max);
 	(void)!user_each_attached(fs, count_polled, &out->polled);
 }

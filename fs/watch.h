@@ -24,6 +24,7 @@
 #include <sys/queue.h>
 
 #include "compat/base.h"
+#include "fs/wake.h"
 
 struct folder;
 struct fs;
@@ -49,6 +50,7 @@ struct watch_folder {
 	_Atomic uint64_t new_ino; /* the directory new/ when last looked up */
 	int64_t polled_ms;	  /* watch_poll.c */
 	struct watch_job job;
+	struct wake_job wake;
 	/* Of the thread that has the job. */
 	unsigned told; /* ->moved when watchers were last woken */
 	int64_t woken_ms;
@@ -71,6 +73,7 @@ struct watch_user {
 	_Atomic int64_t retry_ms; /* his directories are looked at again */
 	int64_t walked_ms;	  /* watch_poll.c */
 	unsigned busy;		  /* jobs; with the queue's lock */
+	unsigned waking;	  /* with the lock of wake.c */
 	_Atomic enum watch_how how;
 	const char *_Atomic why; /* not by inotify alone; static text */
 	atomic_ulong events;
@@ -89,11 +92,8 @@ struct watch_user {
  * threads cannot be had; without inotify there is polling. Return: 0; -errno */
 MUST_CHECK int watch_start(struct fs *fs);
 
-/**
- * watch_stop - end; nothing happens if it was not begun
- * @answer: called with @arg until all threads have ended; answers a request, or
- * waits for one for some milliseconds: our threads use the mount
- */
+/** watch_stop - end; nothing happens if it was not begun
+ * @answer, @arg: as for wake_stop() */
 void watch_stop(void (*answer)(void *arg), void *arg);
 
 /** watch_user - he was attached, or has other folders than before */

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -439,6 +440,69 @@ class Watch(harness.Case):
             self.assertEqual(proc.wait(10), 0)
             self.assertLess(time.monotonic() - began, 5)
 
+    @contextlib.contextmanager
+    def parse_lock(self):
+        st = os.stat(self.r.legacy_file('alice', 'INBOX'))
+        lock = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            os.chmod(lock, 0o666)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(lock)
+            os.close(fd)
+
+    def somebody_waits_in_the_kernel(self):
+        """A thread of the daemon, and not to be interrupted."""
+        tasks = f'/proc/{self.r.daemon.pid}/task'
+        for tid in os.listdir(tasks):
+            with open(f'{tasks}/{tid}/stat') as f:
+                if f.read().rpartition(')')[2].split()[0] == 'D':
+                    return True
+        return False
+
+    def wake_is_held_up(self, uid):
+        """Somebody removes a message and waits for UW, with new/ locked, when
+        watchers are to be woken there."""
+        for n in range(2):
+            before = self.new_ns()
+            self.append('alice', 'INBOX', uid + n)
+            harness.wait_for('the news', lambda: self.new_ns() != before)
+        name = sorted(os.listdir(f'{self.top}/new'))[0]
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.parse_lock())
+        remover = subprocess.Popen(['rm', f'{self.top}/new/{name}'],
+                                   stderr=subprocess.DEVNULL)
+        for _ in range(50):
+            if self.somebody_waits_in_the_kernel():
+                return stack, remover
+            time.sleep(0.02)
+        stack.close()
+        self.assertEqual(remover.wait(harness.WAIT), 0)
+        return None
+
+    def test_killed_while_it_wakes(self):
+        """Its own thread waits in the mount, and cannot be killed there; the
+        mount does not outlive the daemon for all that."""
+        self.start()
+        self.append('alice', 'INBOX', 4)
+        os.listdir(f'{self.top}/new')
+        self.watcher(f'{self.top}/new')
+        uid, held = 5, None
+        while not held:
+            self.assertLess(uid, 100, 'no wake was ever held up')
+            held = self.wake_is_held_up(uid)
+            uid += 2
+        stack, remover = held
+        with stack:
+            proc, self.r.daemon = self.r.daemon, None
+            proc.kill()
+            self.assertEqual(proc.wait(10), -signal.SIGKILL)
+            self.assertEqual(remover.wait(10), 1)
+        self.r.force(self.r.mnt)
+
     def test_a_stuck_mailbox_is_alone(self):
         """Somebody keeps a parse lock: no other mailbox waits for that, and
         when he lets go his is looked at."""
@@ -448,12 +512,7 @@ class Watch(harness.Case):
         for user, top in tops.items():
             os.listdir(f'{top}/new')
             w[user] = self.watcher(f'{top}/new')
-        st = os.stat(self.r.legacy_file('alice', 'INBOX'))
-        lock = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
-        fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            os.chmod(lock, 0o666)
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with self.parse_lock():
             path = self.r.legacy_file('alice', 'INBOX')
             with open(path, 'ab') as f:
                 f.write(mbxfile.record(b'Subject: x\r\n\r\nx\r\n',
@@ -464,9 +523,6 @@ class Watch(harness.Case):
                 self.assertLess(took, 1)
             while w['alice'].events(0):
                 pass
-        finally:
-            os.unlink(lock)
-            os.close(fd)
         harness.wait_for('the news of alice', lambda: len(os.listdir(
             f'{tops["alice"]}/new')) == 1, 10)
 
