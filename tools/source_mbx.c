@@ -454,8 +454,9 @@ static bool is_word(const char *word, const char *name)
  * so that all of them can be given as they are. */
 static int sort_word(char *word, void *arg)
 {
-	static const char *const others[] = { "index", "control", "scan",
-					      "mirror", "mbxmax" };
+	static const char *const others[] = { "index", "control", "spool",
+					      "scan",  "mirror",  "mbxmax",
+					      "watch", "watches", "poll" };
 	struct left *left = arg;
 
 	if (is_word(word, "store"))

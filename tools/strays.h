@@ -11,9 +11,9 @@ enum { STRAYS_MAX = 1 << 14 }; /* of one side that are looked for elsewhere */
 
 struct stray {
 	struct fact fact;    /* its keywords are ours */
-	struct stray *twin;  /* of the other side, at this UID: by number */
+	struct stray *twin;  /* of the other side, at this UID */
 	struct stray *match; /* of the other side, the same octets */
-	size_t twin_at;	     /* + 1; 0: there is none at this UID */
+	size_t twin_at;	     /* its number there + 1, while they are added; 0 */
 };
 
 struct strays {

@@ -278,6 +278,14 @@ class Faults(Verify):
         spec = ('mbx:' + self.r.options() +
                 ',mirror=on,scan=touch,lockwait=5')
         self.assert_finds([], spec, self.view, SAME)
+        # All of them that there are, too.
+        text = harness.run([harness.DAEMON, '--help']).stdout
+        words = set(re.findall(r'^  ([a-z]+)=', text, re.M)) - {
+            'inbox', 'folders', 'subscriptions', 'dots', 'owner', 'lockdir',
+            'lockwait', 'store'}
+        self.assertGreater(len(words), 4)
+        self.assert_finds(
+            [], ','.join([spec, *(f'{w}=x' for w in words)]), self.view, SAME)
         r = self.r.tool('verify', spec + ',bogus=1', self.view)
         self.assertEqual(r.returncode, TROUBLE)
         self.assertIn('bogus', r.stderr)
