@@ -276,7 +276,7 @@ static void totals(struct report *r, const struct tally *t)
 	total(f, "octets", t->octets[0], t->octets[1]);
 	(void)fputs("</table></div>\n", f);
 	for (int i = 0; i < 2; i++) {
-		(void)fprintf(f, "<p>%c is %s, <code>", 'A' + i,
+		(void)fprintf(f, "<p>%c: %s <code>", 'A' + i,
 			      r->side[i]->kind);
 		escape(f, report_spec(r, i, spec));
 		(void)fprintf(f, "</code><br>messages: %s\n",
