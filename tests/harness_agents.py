@@ -7,6 +7,7 @@ whose home is there; every Debian has these.
 import os
 import shutil
 import smtplib
+import tempfile
 import time
 
 import harness_base
@@ -34,11 +35,13 @@ class Agents:
         self.home = rig.path('home', user)
 
     def file(self, name, text):
+        """Whole at any time: several agents may be at work."""
         path = os.path.join(self.home, name)
-        with open(path, 'w') as f:
+        with tempfile.NamedTemporaryFile('w', dir=self.home,
+                                         delete=False) as f:
             f.write(text)
-        os.chmod(path, 0o600)
-        os.chown(path, self.uid, self.uid)
+            os.fchown(f.fileno(), self.uid, self.uid)
+        os.rename(f.name, path)
         return path
 
     def as_user(self, args, text, home=None):

@@ -171,11 +171,13 @@ class Book:
     # What must be
 
     def may_be_gone(self, mail):
+        """One that is being copied may have got \\Deleted by that."""
         with self.lock:
             deleted = [c.began for c in mail.flags.get(DELETED, ())
                        if c.value]
             return bool(
-                not mail.birth.sure or mail.leaving
+                not mail.birth.sure or mail.birth.ended == NEVER
+                or mail.leaving
                 or deleted and any(c.ended > min(deleted)
                                    for c in self.expunges.get(mail.box, ())))
 
@@ -203,7 +205,7 @@ class Book:
     def went(self, side, mail, who):
         """Somebody was told that it is there no more."""
         with self.lock:
-            if not self.may_be_gone(mail):
+            if not mail.gone and not self.may_be_gone(mail):
                 raise Wrong(f'{who}: {mail!r}, UID {mail.uid}, is gone, and '
                             'nobody expunged it')
             mail.gone.setdefault(side, time.monotonic())

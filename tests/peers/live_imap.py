@@ -7,6 +7,8 @@ import model_mail
 from live_actors import SYSTEM, Actor, all_done
 from live_book import DELETED, Change, Wrong
 
+# Where UW has a mailbox locked at the moment, Dovecot is told how it was.
+BEHIND = 1.0
 HEADER = 'BODY.PEEK[HEADER.FIELDS (X-MODEL)]'
 
 
@@ -93,14 +95,14 @@ class Imap(Actor):
             raise Wrong(f'{self.name}: {self.box_now}: UIDVALIDITY is '
                         f'{self.conn.uidvalidity}')
         self.learn(since)
-        self.synced = since
+        self.synced = since - BEHIND
 
     def _noop(self):
         self.selected()
         since = time.monotonic()
         self.cmd('NOOP')
         self.learn(since)
-        self.synced = since
+        self.synced = since - BEHIND
 
     def _idle(self):
         c, since = self.selected(), time.monotonic()

@@ -46,7 +46,7 @@ class World:
 
     def __init__(self, conf):
         self.conf, self.book = conf, Book()
-        self.boxes = BOXES
+        self.boxes = BOXES[:conf['boxes']]
         self.stop = threading.Event()
         self.times, self.times_lock = {}, threading.Lock()
         self.phase = 'start'
@@ -325,7 +325,7 @@ class Run:
         others to read, unless the run is a wild one."""
         conf, w = self.conf, self.world
         out = [Uw(w, f'uw{i}.{user}', user,
-                  [b for n, b in enumerate(BOXES)
+                  [b for n, b in enumerate(w.boxes)
                    if conf['wild'] or n % conf['uw'] == i])
                for i in range(conf['uw'])]
         out += [Imap(w, f'imap{i}.{user}', user)
@@ -398,7 +398,7 @@ class Run:
             a.leave()
         for user in self.world.users:
             uw = next(a for a in self.uws() if a.user == user)
-            for name in BOXES:
+            for name in self.world.boxes:
                 mail = self.world.book.find((user, name),
                                             f'anchor.{user}.{name}')
                 for word in fresh:
@@ -485,7 +485,7 @@ def attempt(conf):
 
 def configuration(seed, **more):
     rnd = random.Random(f'conf {seed}')
-    return {'seed': seed, 'users': 1, 'uw': rnd.choice((1, 2, 2)),
+    return {'seed': seed, 'users': 1, 'boxes': 3, 'uw': rnd.choice((1, 2, 2)),
             'imap': rnd.choice((1, 2)), 'mailers': 1, 'round': 3,
             'nap': rnd.choice((0.01, 0.05)), 'seconds': 7, 'alone': 2, 'wild': False,
             'save_crlf': rnd.random() < 0.5, **more}
@@ -558,7 +558,7 @@ def by_hand(argv):
     p = argparse.ArgumentParser()
     p.add_argument('--seed', type=int)
     p.add_argument('--seeds', type=int, default=1, help='so many in a row')
-    for name in ('seconds', 'alone', 'users', 'uw', 'imap', 'mailers', 'round'):
+    for name in ('seconds', 'alone', 'boxes', 'users', 'uw', 'imap', 'mailers', 'round'):
         p.add_argument('--' + name, type=int)
     p.add_argument('--nap', type=float)
     p.add_argument('--wild', action='store_true', default=None,
