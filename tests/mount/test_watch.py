@@ -20,6 +20,7 @@ import harness      # noqa: E402
 import mbxfile      # noqa: E402
 
 CREATE, DELETE = 0x100, 0x200
+MKNODAT = {'x86_64': 259, 'aarch64': 33}.get(os.uname().machine)
 MANY = 30           # users
 WATCHES = 11        # of two for each
 DIRS = 520          # more than are watched for one user
@@ -442,6 +443,7 @@ class Watch(harness.Case):
 
     @contextlib.contextmanager
     def parse_lock(self):
+        """UW's, in the hands of somebody who does nothing."""
         st = os.stat(self.r.legacy_file('alice', 'INBOX'))
         lock = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
         fd = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
@@ -454,12 +456,13 @@ class Watch(harness.Case):
                 os.unlink(lock)
             os.close(fd)
 
-    def somebody_waits_in_the_kernel(self):
-        """A thread of the daemon, and not to be interrupted."""
+    def is_waking(self):
+        """Whether a thread of the daemon is held up in the mount."""
         tasks = f'/proc/{self.r.daemon.pid}/task'
         for tid in os.listdir(tasks):
-            with open(f'{tasks}/{tid}/stat') as f:
-                if f.read().rpartition(')')[2].split()[0] == 'D':
+            with contextlib.suppress(OSError), \
+                    open(f'{tasks}/{tid}/syscall') as f:
+                if f.read().split()[0] == str(MKNODAT):
                     return True
         return False
 
@@ -475,21 +478,22 @@ class Watch(harness.Case):
         stack.enter_context(self.parse_lock())
         remover = subprocess.Popen(['rm', f'{self.top}/new/{name}'],
                                    stderr=subprocess.DEVNULL)
+        self.r.others.append(remover)
         for _ in range(50):
-            if self.somebody_waits_in_the_kernel():
+            if self.is_waking():
                 return stack, remover
             time.sleep(0.02)
         stack.close()
         self.assertEqual(remover.wait(harness.WAIT), 0)
         return None
 
-    def test_killed_while_it_wakes(self):
-        """Its own thread waits in the mount, and cannot be killed there; the
-        mount does not outlive the daemon for all that."""
-        self.start()
+    @contextlib.contextmanager
+    def stuck_wake(self):
+        harness.skip_unless(MKNODAT, 'not known on this machine: mknodat')
+        self.start('alice', 'bob')
         self.append('alice', 'INBOX', 4)
-        os.listdir(f'{self.top}/new')
-        self.watcher(f'{self.top}/new')
+        for user in ('alice', 'bob'):
+            os.listdir(f'{self.r.mnt}/{user}/new')
         uid, held = 5, None
         while not held:
             self.assertLess(uid, 100, 'no wake was ever held up')
@@ -497,11 +501,48 @@ class Watch(harness.Case):
             uid += 2
         stack, remover = held
         with stack:
+            yield remover
+
+    def test_a_stuck_wake_is_alone(self):
+        with self.stuck_wake():
+            w = self.watcher(f'{self.r.mnt}/bob/new')
+            took = w.took(lambda: self.append('bob', 'INBOX', 4))
+            self.assertIsNotNone(took)
+            self.assertLess(took, 1)
+            self.assertTrue(self.is_waking())
+
+    def test_the_end_with_a_stuck_wake(self):
+        with self.stuck_wake():
+            # Who waits for UW then is told so.
+            self.r.expect_log('cannot be expunged: .*mailbox locked')
+            proc, self.r.daemon = self.r.daemon, None
+            began = time.monotonic()
+            proc.send_signal(signal.SIGTERM)
+            self.assertEqual(proc.wait(10), 0)
+            took = time.monotonic() - began
+            print(f'     ended after {took:.3f} s', flush=True)
+            self.assertLess(took, 5)
+
+    def test_killed_while_it_wakes(self):
+        """Its own thread waits in the mount, and cannot be killed there; the
+        mount does not outlive the daemon for all that."""
+        with self.stuck_wake() as remover:
             proc, self.r.daemon = self.r.daemon, None
             proc.kill()
             self.assertEqual(proc.wait(10), -signal.SIGKILL)
             self.assertEqual(remover.wait(10), 1)
         self.r.force(self.r.mnt)
+
+    def test_nobody_watches(self):
+        """Nobody can: the kernel does not know the directory."""
+        self.start()
+        os.stat(self.top)
+        harness.wait_for('a first look', lambda: self.state('INBOX') == 'ok')
+        before = self.new_ns()
+        self.append('alice', 'INBOX', 4)
+        harness.wait_for('a second', lambda: self.new_ns() > before)
+        status = self.r.status()['watch']
+        self.assertEqual(status['wakes'], 0)
 
     def test_a_stuck_mailbox_is_alone(self):
         """Somebody keeps a parse lock: no other mailbox waits for that, and
