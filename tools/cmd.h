@@ -14,7 +14,7 @@ struct cmd {
 };
 
 extern const struct cmd cmd_verify, cmd_manifest, cmd_mount, cmd_dump,
-	cmd_status, cmd_check, cmd_compact;
+	cmd_status, cmd_check, cmd_compact, cmd_convert;
 
 /** cmd_usage - complain about the arguments of @c, as errors go: one line that
  * says what to do. Return: EX_USAGE */

@@ -11,10 +11,10 @@
 #include "compat/log.h"
 #include "tools/cmd.h"
 
-static const struct cmd *const commands[] = { &cmd_mount,    &cmd_status,
-					      &cmd_dump,     &cmd_verify,
-					      &cmd_manifest, &cmd_check,
-					      &cmd_compact };
+static const struct cmd *const commands[] = {
+	&cmd_mount, &cmd_status,   &cmd_convert, &cmd_verify,
+	&cmd_dump,  &cmd_manifest, &cmd_check,	 &cmd_compact,
+};
 
 int cmd_usage(const struct cmd *c, const char *what)
 {
