@@ -7,8 +7,9 @@
 #include "tools/cmd.h"
 #include "tools/convert_run.h"
 #include "tools/convert_site.h"
+#include "tools/jobs.h"
 
-enum { JOBS_MAX = 64, LOAD_MAX = 10000 };
+enum { LOAD_MAX = 10000 };
 
 struct args {
 	struct convert_how how;
@@ -52,8 +53,8 @@ static void take_option(struct args *a, int c, const char *value)
 		a->dry = true;
 	else if (c == 'J')
 		a->how.json = true;
-	else if (c == 'j' && number(value, JOBS_MAX, &n) && n > 0)
-		a->how.jobs = (unsigned)n;
+	else if (c == 'j' && jobs_parse(value, &a->how.jobs) == 0)
+		return;
 	else if (c == 'r' && take_rate(value, &n))
 		a->how.rate = n;
 	else if (c == 'l' && number(value, LOAD_MAX, &n) && n > 0)

@@ -11,6 +11,7 @@
 #include "compat/clock.h"
 #include "compat/log.h"
 #include "compat/text.h"
+#include "tools/human.h"
 
 enum { WORD = 4 * 256 + 1, SECOND_US = 1000000 };
 
@@ -226,35 +227,19 @@ void convert_report_folder(struct convert_report *r, const char *user,
 
 /* ---- how far it is ------------------------------------------------------- */
 
-/* Three digits and a unit. @out: 16 octets */
-static const char *amount(uint64_t octets, char *out)
-{
-	static const char units[] = "BkMGTPE";
-	double value = (double)octets;
-	size_t i = 0;
-
-	while (value >= 1000 && i < sizeof(units) - 2) {
-		value /= 1000;
-		i++;
-	}
-	(void)snprintf(out, 16, value < 10 && i > 0 ? "%.1f %c%s" : "%.0f %c%s",
-		       value, units[i], i > 0 ? "B" : "");
-	return out;
-}
-
 static void print_bar(struct convert_report *r, uint64_t done, uint64_t rate,
 		      uint64_t left_s)
 {
-	char did[16], all[16], per[16], eta[32] = "";
+	char did[HUMAN_MAX], all[HUMAN_MAX], per[HUMAN_MAX];
+	char left[HUMAN_MAX], eta[HUMAN_MAX + 8] = "";
 
 	if (rate > 0)
-		(void)snprintf(eta, sizeof(eta), ", %" PRIu64 ":%02u:%02u left",
-			       left_s / 3600, (unsigned)(left_s / 60 % 60),
-			       (unsigned)(left_s % 60));
+		(void)snprintf(eta, sizeof(eta), ", %s left",
+			       human_seconds(left_s, left));
 	(void)fprintf(stderr, "\r\033[K%u %%  %s of %s, %s/s%s",
 		      r->total ? (unsigned)(done * 100 / r->total) : 100,
-		      amount(done, did), amount(r->total, all),
-		      amount(rate, per), eta);
+		      human_octets(done, did), human_octets(r->total, all),
+		      human_octets(rate, per), eta);
 	(void)fflush(stderr);
 	r->line = true;
 }
@@ -292,22 +277,26 @@ void convert_report_progress(struct convert_report *r, uint64_t done)
 
 static void print_sum(const struct convert_report *r, bool cancelled)
 {
-	char all[16], copied[16];
+	char a[HUMAN_MAX], b[HUMAN_MAX], c[HUMAN_MAX], d[HUMAN_MAX];
 
-	(void)printf("%" PRIu64 " users, %" PRIu64 " folders, %" PRIu64
-		     " messages, %s",
-		     r->users, r->folders, r->messages, amount(r->octets, all));
+	(void)printf("%s, %s, %s, %s", human_things(r->users, "user", a),
+		     human_things(r->folders, "folder", b),
+		     human_things(r->messages, "message", c),
+		     human_octets(r->octets, d));
 	if (r->dry)
 		(void)printf(": would be in the tree\n");
 	else
-		(void)printf(": %" PRIu64 " copied (%s), %" PRIu64
-			     " with new flags, %" PRIu64 " expunged\n",
-			     r->copied, amount(r->copied_octets, copied),
-			     r->renamed, r->removed);
+		(void)printf(": %s copied (%s), %s with new flags, %s "
+			     "expunged\n",
+			     human_count(r->copied, a),
+			     human_octets(r->copied_octets, b),
+			     human_count(r->renamed, c),
+			     human_count(r->removed, d));
 	if (r->quarantined + r->findings + r->trouble > 0)
-		(void)printf("%" PRIu64 " in quarantine, %" PRIu64
-			     " findings, %" PRIu64 " not finished\n",
-			     r->quarantined, r->findings, r->trouble);
+		(void)printf("%s in quarantine, %s, %s not finished\n",
+			     human_count(r->quarantined, a),
+			     human_things(r->findings, "finding", b),
+			     human_count(r->trouble, c));
 	if (cancelled)
 		(void)printf("interrupted: run it again to go on\n");
 }

@@ -41,3 +41,19 @@ const char *human_seconds(uint64_t s, char out[HUMAN_MAX])
 			       (unsigned)(s % 60));
 	return out;
 }
+
+const char *human_octets(uint64_t octets, char out[HUMAN_MAX])
+{
+	static const char units[] = "BkMGTPE";
+	double value = (double)octets;
+	size_t i = 0;
+
+	while (value >= 1000 && i < sizeof(units) - 2) {
+		value /= 1000;
+		i++;
+	}
+	(void)snprintf(out, HUMAN_MAX,
+		       value < 10 && i > 0 ? "%.1f %c%s" : "%.0f %c%s", value,
+		       units[i], i > 0 ? "B" : "");
+	return out;
+}
