@@ -223,6 +223,36 @@ void uidlist_write_header(FILE *f, const struct uidlist_header *h)
 	(void)fputc('\n', f);
 }
 
+/* Where the digits of N are; of two Dovecot takes the last. */
+static bool find_uidnext(struct line l, struct line *out)
+{
+	struct line w;
+	bool found = false, first = line_len(&l) > 0 && *l.p == '1';
+
+	if (first && next_word(&l, &w) && next_word(&l, &w))
+		return next_word(&l, out);
+	while (next_word(&l, &w)) {
+		if (*w.p != 'N')
+			continue;
+		*out = (struct line){ w.p + 1, w.end };
+		found = true;
+	}
+	return found;
+}
+
+bool uidlist_write_raised(FILE *f, const char *text, size_t len,
+			  uint32_t uidnext)
+{
+	struct line all = { text, text + len }, one, n;
+
+	if (!next_line(&all, &one) || !find_uidnext(one, &n))
+		return false;
+	(void)fwrite(text, 1, (size_t)(n.p - text), f);
+	(void)fprintf(f, "%" PRIu32, uidnext);
+	(void)fwrite(n.end, 1, (size_t)(text + len - n.end), f);
+	return true;
+}
+
 static bool has_any(const char *p, size_t len, const char *set, size_t count)
 {
 	size_t i;

@@ -52,6 +52,12 @@ MUST_CHECK int uidlist_parse(const char *text, size_t len,
 /** uidlist_write_header - the first line; check ferror() at the end */
 void uidlist_write_header(FILE *f, const struct uidlist_header *h);
 /**
+ * uidlist_write_raised - a whole list as it is, but for a higher N
+ * Return: false, nothing written, when its header has no N.
+ */
+bool uidlist_write_raised(FILE *f, const char *text, size_t len,
+			  uint32_t uidnext);
+/**
  * uidlist_write_record - one record; sizes and the rest only where given
  * Fields that a line cannot hold (a space or LF in a value) are left out.
  * Return: false, nothing written, when Dovecot would refuse the record: no

@@ -70,6 +70,13 @@ void folder_number_change(struct folder *f, uint32_t number,
 	(void)pthread_mutex_unlock(&numbers.lock);
 }
 
+void folder_show_up_to(struct folder *f, uint32_t uid)
+{
+	(void)pthread_rwlock_wrlock(&f->lock);
+	f->id.shown = uid;
+	(void)pthread_rwlock_unlock(&f->lock);
+}
+
 struct folder *folder_by_number(uint32_t number)
 {
 	struct folder *f;

@@ -13,6 +13,9 @@ MUST_CHECK int folder_bump(struct folder *f, const char *sub);
 /** folder_number_change - the folder is known by another number from now on */
 void folder_number_change(struct folder *f, uint32_t number,
 			  uint32_t uidvalidity);
+/** folder_show_up_to - messages above @uid do not show (those that are files,
+ * or copies of files, do) */
+void folder_show_up_to(struct folder *f, uint32_t uid);
 /** folder_hold - the open MBX, to be given back with folder_let_go(); NULL */
 struct folder_box *folder_hold(struct folder *f);
 void folder_let_go(struct folder_box *b);

@@ -111,12 +111,14 @@ struct writing {
 	const struct folder_id *id;
 	uint32_t above;
 	FILE *f;
-	uint64_t count;
-	uint32_t highest;
+	uint64_t count;	  /* lines */
+	uint32_t listed;  /* highest UID with one */
+	uint32_t highest; /* of all that have had one */
 };
 
-static bool write_line(struct writing *w, const struct msg *m)
+static int add_line(const struct msg *m, const char *name, void *arg)
 {
+	struct writing *w = arg;
 	struct basename b = { .folder = w->id->number,
 			      .uidvalidity = w->id->uidvalidity,
 			      .uid = m->uid,
@@ -127,51 +129,34 @@ static bool write_line(struct writing *w, const struct msg *m)
 				    .psize = UINT64_MAX,
 				    .vsize = UINT64_MAX };
 
+	if (m->uid <= w->above)
+		return 0;
+	w->highest = m->uid;
+	/* The copy of a delivered file, which is listed under another UID. */
+	if (name)
+		return 0;
 	basename_format(&b, base);
 	r.name = base;
 	r.name_len = strlen(r.name);
-	w->highest = m->uid;
-	return uidlist_write_record(w->f, &r);
-}
-
-static int add_line(const struct msg *m, const char *name, void *arg)
-{
-	struct writing *w = arg;
-
-	(void)name;
-	/* For the copy of a delivered file, too, which is listed by its name
-	 * under another UID: so Dovecot does not give this one out. */
-	if (m->uid > w->above && write_line(w, m))
+	if (uidlist_write_record(w->f, &r)) {
 		w->count++;
+		w->listed = m->uid;
+	}
 	return 0;
 }
 
-/* Messages that came and went while nobody looked have had UIDs, too; UW's
- * clients may remember them, so Dovecot must not give them out. A record that
- * names no file says so. */
-static void add_last(struct writing *w, const struct index_folder *row)
-{
-	struct msg gone = { .uid = row->uidnext - 1 };
-
-	if (row->damage.kind != DAMAGE_RECORD && gone.uid > w->above &&
-	    gone.uid > w->highest)
-		(void)write_line(w, &gone);
-}
-
 /* The lines for rows above f->listed; @w->f is closed then. */
-static int make_lines(struct folder *f, struct writing *w,
-		      const struct index_folder *row, char **text, size_t *len)
+static int make_lines(struct folder *f, struct writing *w, char **text,
+		      size_t *len)
 {
 	int ret;
 
 	w->id = &f->id;
-	w->above = f->listed;
+	w->above = w->listed = f->listed;
 	w->f = open_memstream(text, len);
 	if (!w->f)
 		return -ENOMEM;
 	ret = index_each(f->fs->index, f->id.number, add_line, w);
-	if (ret == 0)
-		add_last(w, row);
 	return fclose(w->f) != 0 ? -ENOMEM : ret;
 }
 
@@ -192,15 +177,72 @@ static int append(int dir, const char *text, size_t len)
 	return ret;
 }
 
-static void show_up_to(struct folder *f, uint32_t uid)
+/* Who has not read the list goes by its size and time. */
+static int replace(const struct user *u, int dir, const char *text, size_t len)
 {
-	(void)pthread_rwlock_wrlock(&f->lock);
-	f->id.shown = uid;
-	(void)pthread_rwlock_unlock(&f->lock);
+	struct stat was, is;
+	AUTO_FD int fd = -1;
+	int ret;
+
+	if (fstatat(dir, list_name, &was, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	ret = io_replace_file(dir, list_name, text, len, u->uid, u->gid);
+	if (ret < 0)
+		return ret;
+	fd = io_open_beneath(dir, list_name, O_RDONLY);
+	if (fd < 0 || fstat(fd, &is) < 0)
+		return fd < 0 ? fd : -errno;
+	if (io_ns(&is.st_mtim) > io_ns(&was.st_mtim))
+		return 0;
+	return io_set_mtime(fd, io_ns(&was.st_mtim) + 1);
 }
 
-/* With the lock file. Behind damage there may be messages below UIDLAST that
- * are yet to be listed: then only what was listed counts as known. */
+/*
+ * UIDs up to @uid are taken. No line says so: Dovecot makes a message of each
+ * line above its next UID, whether there is such a file or not, and expunges it
+ * when it has looked.
+ */
+static int raise_next(struct folder *f, int dir, uint32_t uid)
+{
+	AUTO_FREE char *text = NULL, *out = NULL;
+	size_t len, out_len;
+	FILE *mem;
+	bool ok;
+	int ret = io_read_file(dir, list_name, LIST_MAX, &text, &len);
+
+	if (ret < 0)
+		return ret;
+	mem = open_memstream(&out, &out_len);
+	if (!mem)
+		return -ENOMEM;
+	ok = uidlist_write_raised(mem, text, len, uid + 1);
+	if (fclose(mem) != 0)
+		return -ENOMEM;
+	return ok ? replace(f->user, dir, out, out_len) : -EBADMSG;
+}
+
+static int bump_both(struct folder *f)
+{
+	int ret = folder_bump(f, "new");
+
+	return ret == 0 ? folder_bump(f, "cur") : ret;
+}
+
+/* Messages that came and went while nobody looked have had UIDs, too; UW's
+ * clients may remember them, so Dovecot must not give them out. But behind
+ * damage there may be messages below UIDLAST that are yet to be listed. */
+static void add_gone(struct writing *w, const struct index_folder *row)
+{
+	if (row->damage.kind != DAMAGE_RECORD && row->uidnext - 1 > w->highest)
+		w->highest = row->uidnext - 1;
+}
+
+/*
+ * With the lock file. What has a line must show before the lock is let go: who
+ * has it next makes messages of the lines, and those that a listing lacks then
+ * are expunged, to come back under other UIDs. The times move on both sides of
+ * that: who looked in between looks again, and so does who looks after a crash.
+ */
 static int catch_up(struct folder *f, int dir, const struct index_folder *row)
 {
 	struct writing w = { .count = 0 };
@@ -210,19 +252,20 @@ static int catch_up(struct folder *f, int dir, const struct index_folder *row)
 	int ret = read_list(f, dir);
 
 	if (ret == 0)
-		ret = make_lines(f, &w, row, &text, &len);
-	if (ret == 0 && len > 0)
+		ret = make_lines(f, &w, &text, &len);
+	add_gone(&w, row);
+	if (ret == 0 && w.count > 0)
+		ret = bump_both(f);
+	if (ret == 0 && w.count > 0)
 		ret = append(dir, text, len);
+	if (ret == 0 && w.highest > w.listed)
+		ret = raise_next(f, dir, w.highest);
 	if (ret < 0)
 		return ret;
-	if (row->damage.kind != DAMAGE_RECORD)
-		f->listed = row->uidnext - 1;
-	else if (w.highest > f->listed)
+	if (w.highest > f->listed)
 		f->listed = w.highest;
-	if (w.count == 0)
-		return 0;
-	ret = folder_bump(f, "new");
-	return ret == 0 ? folder_bump(f, "cur") : ret;
+	folder_show_up_to(f, row->uidnext - 1);
+	return w.count > 0 ? bump_both(f) : 0;
 }
 
 int follow_uidlist(struct folder *f, const struct index_folder *row)
@@ -244,7 +287,7 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 			return ret == -EBUSY ? -EAGAIN : ret;
 	}
 	if (ret == 0 && last > f->listed) {
-		show_up_to(f, f->listed);
+		folder_show_up_to(f, f->listed);
 		ret = dotlock_take(f->user->uid, f->user->gid, dir, lock_name,
 				   0);
 		if (ret == 0) {
@@ -255,6 +298,6 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 	if (ret == -EBUSY)
 		return ret;
 	/* A list that cannot be read is Dovecot's to mend: it counts on. */
-	show_up_to(f, ret == 0 ? last : UINT32_MAX);
+	folder_show_up_to(f, ret == 0 ? last : UINT32_MAX);
 	return ret == -EBADMSG || ret == -ENOENT ? 0 : ret;
 }

@@ -407,8 +407,8 @@ static void note_listed(const struct batch *b)
 
 /*
  * UW has used the UIDs of these. They get the next ones, above all that Dovecot
- * has given out; it is told, by records that name no file, so that it does not
- * use them for others.
+ * has given out; it is told, by the next UID in the header of its list, so that it
+ * does not use them for others.
  */
 static int number_anew(struct batch *b)
 {

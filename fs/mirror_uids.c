@@ -80,7 +80,6 @@ static bool is_overtaken(struct folder *f, const char *base, uint32_t uid)
 		is_file(f, base);
 }
 
-/* Records of no message (follow.c) have no size. */
 bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 		      uint32_t *mbx_out, const char **why_out)
 {
@@ -93,7 +92,7 @@ bool mirror_disagrees(struct folder *f, const struct uidlist_record *r,
 		return false;
 	/* A message that left the folder and came back is a file with the name
 	 * that it had in the MBX. */
-	if (is_ours(f, r, &b) && b.size > 0 &&
+	if (is_ours(f, r, &b) &&
 	    ((b.uid == r->uid && is_in_mbx(f, b.uid)) || !is_file(f, base))) {
 		*mbx_out = b.uid;
 		*why_out = "Dovecot numbered it before it was known which "

@@ -19,6 +19,7 @@
 #include "compat/log.h"
 #include "compat/text.h"
 #include "compat/uidlist.h"
+#include "fs/folder_internal.h"
 
 enum {
 	LIST_MAX = 16 << 20, /* octets of a .mailboxlist */
@@ -188,7 +189,7 @@ static int put(const struct user *u, int dirfd, const char *name,
 	return io_replace_file(dirfd, name, b->text, b->len, u->uid, u->gid);
 }
 
-static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
+static int put_both(struct folder *f, int dirfd, const struct buffer *kw,
 		    const struct buffer *list, bool again)
 {
 	bool lost = !again && atomic_load(&f->seeded), locked;
@@ -213,6 +214,8 @@ static int put_both(const struct folder *f, int dirfd, const struct buffer *kw,
 		ret = put(f->user, dirfd, "dovecot-keywords", kw);
 	else
 		ret = 0;
+	/* As in follow.c: what has a line shows before the lock is let go. */
+	folder_show_up_to(f, UINT32_MAX);
 	if (ret == 0)
 		ret = put(f->user, dirfd, "dovecot-uidlist", list);
 	if (locked)

@@ -201,6 +201,31 @@ TEST(uidlist, what_is_written_is_what_dovecot_writes)
 	free(text);
 }
 
+static void expect_raised(const char *text, const char *want)
+{
+	char *out;
+	size_t len;
+	FILE *f = open_memstream(&out, &len);
+	bool ok = uidlist_write_raised(f, text, strlen(text), 4294967295);
+
+	cr_assert_eq(fclose(f), 0);
+	cr_expect_eq(ok, want != NULL, "%s", text);
+	cr_expect_str_eq(out, want ? want : "");
+	free(out);
+}
+
+TEST(uidlist, only_the_next_uid_is_raised)
+{
+	expect_raised("3 V9 N5 G0123 Xn N6 Z\n1 :a\n7 Wx :b\n8 :half",
+		      "3 V9 N5 G0123 Xn N4294967295 Z\n1 :a\n7 Wx :b\n8 :half");
+	expect_raised("3 N5\r\n", "3 N4294967295\r\n");
+	expect_raised("1 9 5\n1 a\n", "1 9 4294967295\n1 a\n");
+	expect_raised("3 V9 G0123\n1 :N5\n", NULL);
+	expect_raised("1 9\n", NULL);
+	expect_raised("3 V9 N5", NULL);
+	expect_raised("", NULL);
+}
+
 TEST(uidlist, what_dovecot_would_refuse_is_not_written)
 {
 	static const char *const names[] = { "", "a/b", "a\nb", "a\r" };
