@@ -247,6 +247,8 @@ static int reset_regime(struct folder *f, struct index_folder *row)
 	log_warn("%s: UW has reset UIDVALIDITY from %u to %u; clients will "
 		 "fetch this folder again",
 		 name, f->id.uidvalidity, row->uidvalidity);
+	/* Nothing shows before Dovecot's list is the new one, too. */
+	atomic_store(&f->known, false);
 	folder_number_change(f, number, row->uidvalidity);
 	f->uidlist_read = false; /* it is the old one: follow_uidlist() */
 	ret = folder_bump(f, "new");
