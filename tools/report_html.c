@@ -58,7 +58,12 @@ static const char style[] =
 	".key i:first-child{margin-left:0}\n"
 	".kind{white-space:nowrap}.kind.trouble{color:var(--bad);"
 	"font-weight:600}.kind.difference{color:var(--diff)}"
-	".kind.note{color:var(--quiet)}\n";
+	".kind.note{color:var(--quiet)}\n"
+	/* A row becomes a paragraph where five columns have no room. */
+	"@media(max-width:44rem){.found tr{display:block;padding:.4rem 0;"
+	"border-top:1px solid var(--line)}.found tr:first-child{display:none}"
+	".found td{display:inline;border:0;padding:0 .6rem}"
+	".found td.what{display:block;min-width:0}}\n";
 
 /* ---- text ---------------------------------------------------------------- */
 
@@ -276,8 +281,7 @@ static void totals(struct report *r, const struct tally *t)
 	total(f, "octets", t->octets[0], t->octets[1]);
 	(void)fputs("</table></div>\n", f);
 	for (int i = 0; i < 2; i++) {
-		(void)fprintf(f, "<p>%c: %s <code>", 'A' + i,
-			      r->side[i]->kind);
+		(void)fprintf(f, "<p>%c: %s <code>", 'A' + i, r->side[i]->kind);
 		escape(f, report_spec(r, i, spec));
 		(void)fprintf(f, "</code><br>messages: %s\n",
 			      report_sum(t, i, text));
@@ -316,10 +320,10 @@ static void differences(struct html_report *r)
 			    f);
 		return;
 	}
-	(void)fputs(
-		"<h2 id=differences>Differences</h2>\n<div class=wide><table>"
-		"<tr><th>User<th>Folder<th class=num>UID<th>Kind<th>What\n",
-		f);
+	(void)fputs("<h2 id=differences>Differences</h2>\n"
+		    "<div class=wide><table class=found>"
+		    "<tr><th>User<th>Folder<th class=num>UID<th>Kind<th>What\n",
+		    f);
 	copy(r, &r->rows);
 	(void)fputs("</table></div>\n", f);
 	if (r->row_count > ROWS_MAX)
