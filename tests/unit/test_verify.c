@@ -72,7 +72,7 @@ static int open_box(struct source_user *base, size_t folder,
 	cr_assert_not_null(b);
 	b->base.ops = &ops;
 	b->base.messages = MESSAGES;
-	b->base.octets = 10 * MESSAGES;
+	b->base.octets = 10UL * MESSAGES;
 	b->made = u->made;
 	b->folder = (uint32_t)folder;
 	b->is_odd = u->is_odd && folder == 2;
@@ -98,7 +98,7 @@ static int user(struct source *base, const char *name, struct source_user **out)
 	cr_assert_eq(source_add_folder(&u->base, "", 0), 0);
 	for (unsigned i = 1; i < FOLDERS; i++) {
 		(void)snprintf(dir, sizeof(dir), ".f%u", i);
-		cr_assert_eq(source_add_folder(&u->base, dir, i * 1000), 0);
+		cr_assert_eq(source_add_folder(&u->base, dir, i * 1000UL), 0);
 	}
 	*out = &u->base;
 	return 0;
