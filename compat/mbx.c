@@ -488,6 +488,7 @@ static const struct store_ops mbx_ops = {
 	.assign = mbx_assign,
 	.reserve = mbx_reserve,
 	.mend = mbx_mend,
+	.renumber = mbx_renumber,
 	.touch = mbx_touch,
 	.sync = mbx_sync,
 };

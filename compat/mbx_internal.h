@@ -157,6 +157,10 @@ MUST_CHECK int mbx_session_load(struct mbx_box *b);
  * be on disk when it fails */
 MUST_CHECK int mbx_session_write(struct mbx_box *b, const void *data,
 				 size_t len, uint64_t off);
+/** mbx_record_at - the record whose line starts at @off
+ * Return: 0; -EBADMSG when it cannot be read, or is torn; -errno */
+MUST_CHECK int mbx_record_at(struct mbx_box *b, struct mbx_window *w,
+			     uint64_t off, struct mbx_record *r);
 /** mbx_session_walk - make session->walk known
  * Return: 0; -EBADMSG for a record that cannot be read, or a torn tail. */
 MUST_CHECK int mbx_session_walk(struct mbx_box *b);
@@ -190,6 +194,10 @@ MUST_CHECK int mbx_touch(struct box *box);
 MUST_CHECK int mbx_sync(struct box *box);
 /** mbx_named_slots - the slots that have a name on disk, as bits */
 uint32_t mbx_named_slots(const struct mbx_header *h);
+
+/* mbxnumber.c */
+
+MUST_CHECK int mbx_renumber(struct box *box, const struct numbering *want);
 
 /* mbxappend.c */
 

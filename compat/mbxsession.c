@@ -195,8 +195,8 @@ int mbx_session_write(struct mbx_box *b, const void *data, size_t len,
 
 /* ---- walking ------------------------------------------------------------- */
 
-static int record_at(struct mbx_box *b, struct mbx_window *w, uint64_t off,
-		     struct mbx_record *r)
+int mbx_record_at(struct mbx_box *b, struct mbx_window *w, uint64_t off,
+		  struct mbx_record *r)
 {
 	uint64_t end = b->session->size;
 	const uint8_t *p = NULL;
@@ -221,7 +221,7 @@ static bool tail_holds(struct mbx_box *b, struct mbx_window *w)
 
 	return t->off >= MBX_HEADER_SIZE && t->after.off <= s->size &&
 		t->uidvalidity == s->header.uidvalidity &&
-		record_at(b, w, t->off, &r) == 0 &&
+		mbx_record_at(b, w, t->off, &r) == 0 &&
 		t->off + r.line + r.size == t->after.off &&
 		r.uid == t->after.uid_prev;
 }
@@ -275,7 +275,7 @@ int mbx_session_walk(struct mbx_box *b)
 	mbx_window_expect(w, 0);
 	walk_start(b, w, &walk);
 	while (ret == 0 && walk.at.off < s->size) {
-		ret = record_at(b, w, walk.at.off, &r);
+		ret = mbx_record_at(b, w, walk.at.off, &r);
 		if (ret == 0)
 			(void)mbx_walk_pass(b, &walk, &r);
 	}
@@ -334,7 +334,7 @@ int mbx_number(struct mbx_box *b, uint64_t last, bool write, uint32_t *uid_out)
 		uint64_t off = at.off;
 		uint32_t was;
 
-		ret = record_at(b, w, off, &r);
+		ret = mbx_record_at(b, w, off, &r);
 		if (ret < 0)
 			break;
 		was = r.uid;

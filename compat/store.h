@@ -89,6 +89,8 @@ enum damage_kind {
 	DAMAGE_UIDLAST,	 /* UIDLAST below a UID in use */
 	DAMAGE_KEYWORDS, /* the keyword table has a hole */
 	DAMAGE_ACCESS,	 /* not a regular file, wrong owner, hard links... */
+	DAMAGE_REGIME,	 /* numbered anew behind our back; sync.h */
+	DAMAGE_KINDS,	 /* how many kinds there are */
 };
 
 /* What is wrong with a folder: the first finding of the gravest kind. */
@@ -127,6 +129,19 @@ struct store_entry {
 };
 /* A non-zero return ends the walk and is returned by list(). */
 typedef int store_list_fn(const struct store_entry *e, void *arg);
+
+/* For renumber(): what each message is to have. */
+struct number {
+	uint64_t off;	   /* as in struct msg */
+	uint32_t uid_disk; /* what it has, 0 for none */
+	uint32_t uid;
+};
+struct numbering {
+	uint32_t uidvalidity;
+	uint32_t uidlast;	   /* given out by somebody; or lower */
+	const struct number *list; /* by place: all but the expunged ones */
+	size_t count;
+};
 
 /* What flag() changes; what is in no mask stays as it is on disk. A bit in both
  * masks is set. */
@@ -299,6 +314,17 @@ struct store_ops {
 	 * other ways: nothing was written); -errno.
 	 */
 	int (*mend)(struct box *b, uint32_t *was, uint32_t *is);
+
+	/**
+	 * renumber - UIDVALIDITY and UIDs on disk become what was shown;
+	 * durable on return
+	 * MBX: only while nobody else has the mailbox open; not after begin().
+	 * Return: 0; -EBUSY when somebody has; -ESTALE when the messages are
+	 * others, or elsewhere; -ERANGE when expunged ones between them do not
+	 * fit; -EBADMSG for a damaged file; nothing was written then. -errno:
+	 * to be done again.
+	 */
+	int (*renumber)(struct box *b, const struct numbering *want);
 
 	/**
 	 * touch - the second half of announcing changes, see box.touch_due

@@ -73,7 +73,7 @@ struct folder_lease {
 struct folder_settle {
 	struct folder_box *box;
 	int64_t first_ms; /* the first change that is not durable */
-	int64_t sync_ms, touch_ms, confirm_ms, names_ms;
+	int64_t sync_ms, touch_ms, confirm_ms, names_ms, regime_ms;
 	int64_t touch_at; /* not before this second */
 	int64_t names_until;
 	int64_t names_seen; /* time of dovecot-keywords, nanoseconds */
@@ -120,7 +120,7 @@ struct folder {
 	bool named_changed;  /* and is to be called again */
 	int last_error;
 	bool glance; /* folder_look(): a lock that is held is no failure yet */
-	int64_t mended_ms; /* UIDLAST was looked after; 0 */
+	int64_t mended_ms; /* regime.c: when that was tried last; 0 */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;

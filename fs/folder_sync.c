@@ -27,6 +27,7 @@
 #include "fs/kept.h"
 #include "fs/lease.h"
 #include "fs/mirror.h"
+#include "fs/regime.h"
 #include "fs/seed.h"
 #include "fs/settle.h"
 #include "fs/user.h"
@@ -34,7 +35,6 @@
 
 enum {
 	TRIES = 3, /* when the MBX is replaced again and again */
-	MEND_AGAIN_MS = 1000,
 };
 
 /* ---- damage -------------------------------------------------------------- */
@@ -157,7 +157,8 @@ static int names_changed(const struct sync_result *r, void *arg)
 	int ret = 0;
 
 	/* Rows of another UIDVALIDITY are not for this folder number. */
-	if (r->uidvalidity_changed && f->id.uidvalidity != 0)
+	if (r->uidvalidity_changed && f->id.uidvalidity != 0 &&
+	    r->uidvalidity != f->id.uidvalidity)
 		return -ECANCELED;
 	if (r->new_changed)
 		ret = folder_bump(f, "new");
@@ -185,7 +186,8 @@ static int sync_rows(struct folder *f, uint32_t number,
 		     struct index_folder *row)
 {
 	bool reset = number != f->id.number;
-	struct sync_hooks hooks = { .names = names_changed,
+	struct sync_hooks hooks = { .keep = !reset,
+				    .names = names_changed,
 				    .name_of = reset ? mirror_match
 						     : mirror_name_of,
 				    .gone = note_gone,
@@ -490,29 +492,6 @@ static void note_seeded(struct folder *f)
 	atomic_store(&f->seeded, true);
 }
 
-/* UIDLAST is below a UID in use: a session of UW has written an old header
- * back, or did not come to its end. The next one would give every message
- * another number. Return: whether that is over. */
-static bool mend(struct folder *f)
-{
-	struct box *box = f->box->box;
-	int64_t now = clock_ms();
-	uint32_t was, is;
-	char name[400];
-
-	/* Somebody who undoes it must not keep us at it. */
-	if (f->mended_ms && now - f->mended_ms < MEND_AGAIN_MS)
-		return false;
-	f->mended_ms = now;
-	if (box->ops->mend(box, &was, &is) < 0 || is == was)
-		return false;
-	folder_log_name(f, name, sizeof(name));
-	log_warn("%s: UIDLAST was %u, below a UID in use, and is %u now: UW "
-		 "would have numbered all messages anew",
-		 name, was, is);
-	return true;
-}
-
 static int sync_once(struct folder *f)
 {
 	struct index_folder row = { .messages = 0 };
@@ -524,7 +503,7 @@ static int sync_once(struct folder *f)
 
 	f->other_file |= ret == 0 && was.ino != 0 &&
 		(was.ino != row.stamp.ino || was.dev != row.stamp.dev);
-	if (ret == 0 && row.damage.kind == DAMAGE_UIDLAST && mend(f))
+	if (ret == 0 && regime_mend(f, &row))
 		return -ESTALE;
 	if (ret == 0) {
 		ret = show_control(f, &row);

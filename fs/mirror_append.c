@@ -392,7 +392,8 @@ static int append_one(struct batch *b, struct one *o)
 static bool is_damaged(const struct folder *f)
 {
 	return f->damage.kind == DAMAGE_RECORD ||
-		f->damage.kind == DAMAGE_HEADER;
+		f->damage.kind == DAMAGE_HEADER ||
+		f->damage.kind == DAMAGE_REGIME;
 }
 
 /* What Dovecot has numbered need not be looked for in its list again. */

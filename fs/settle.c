@@ -10,6 +10,7 @@
 #include "fs/change.h"
 #include "fs/folder_internal.h"
 #include "fs/lease.h"
+#include "fs/regime.h"
 #include "fs/seed.h"
 
 enum {
@@ -20,6 +21,7 @@ enum {
 	CONFIRM_MS = 2100, /* sync.h: mtime has to be two seconds old */
 	NAMES_EVERY_MS = 200,
 	NAMES_FOR_MS = 10000,
+	REGIME_MS = 2000,
 	TOUCH_MAX_MS = 1500, /* at the end nobody waits longer for the second */
 };
 
@@ -112,6 +114,15 @@ static int sync_both(struct folder *f, struct folder_box *b)
 	int ret = b ? b->box->ops->sync(b->box) : 0;
 
 	return ret == 0 && j ? journal_sync(j) : ret;
+}
+
+void settle_regime(struct folder *f)
+{
+	(void)pthread_mutex_lock(&queue.lock);
+	if (f->settle.regime_ms == 0)
+		f->settle.regime_ms = clock_ms() + REGIME_MS;
+	enlist(f);
+	(void)pthread_mutex_unlock(&queue.lock);
 }
 
 int settle_sync(struct folder *f)
@@ -219,12 +230,19 @@ static void look_for_names(struct folder *f, int64_t now)
 		again(&f->settle.names_ms, now + NAMES_EVERY_MS);
 }
 
+static void look_at_regime(struct folder *f, int64_t now)
+{
+	if (is_time(&f->settle.regime_ms, now) && regime_look(f) < 0)
+		again(&f->settle.regime_ms, now + REGIME_MS);
+}
+
 /* With the lock: whether nothing is left; then its box is given back. */
 static bool is_done(struct folder *f, struct folder_box **box)
 {
 	const struct folder_settle *s = &f->settle;
 
-	if (s->sync_ms || s->touch_ms || s->confirm_ms || s->names_ms)
+	if (s->sync_ms || s->touch_ms || s->confirm_ms || s->names_ms ||
+	    s->regime_ms)
 		return false;
 	*box = s->box;
 	f->settle.box = NULL;
@@ -235,7 +253,7 @@ static bool is_done(struct folder *f, struct folder_box **box)
 /* What nobody misses when the program ends. */
 static void leave_out(struct folder_settle *s)
 {
-	s->confirm_ms = s->names_ms = 0;
+	s->confirm_ms = s->names_ms = s->regime_ms = 0;
 }
 
 static void do_one(struct folder *f, bool last)
@@ -257,6 +275,8 @@ static void do_one(struct folder *f, bool last)
 		touch(f, b, now);
 	confirm(f, now);
 	look_for_names(f, now);
+	if (!last)
+		look_at_regime(f, now);
 	(void)pthread_mutex_lock(&queue.lock);
 	if (last)
 		leave_out(&f->settle);

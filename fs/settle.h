@@ -11,6 +11,8 @@
  *	letters		Dovecot writes the name of a new keyword letter after
  *			the letter; when its control files lie outside the view
  *			nobody tells us
+ *	regime		numbers in the MBX that could not be put back are tried
+ *			again, see regime.h
  *
  * Threads: all functions are safe. The lock is a leaf.
  */
@@ -23,6 +25,8 @@
 void settle_note(struct folder *f, struct folder_box *b);
 /** settle_letters - messages have a letter without a name */
 void settle_letters(struct folder *f);
+/** settle_regime - with the sync_lock: regime_look() at it again */
+void settle_regime(struct folder *f);
 
 /** settle_sync - what was changed is durable when this returns; no lock is
  * needed. Return: 0; -errno */

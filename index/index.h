@@ -33,7 +33,7 @@
 #include "compat/store.h"
 
 enum {
-	INDEX_FORMAT = 1,     /* another number in the file: dropped, rebuilt */
+	INDEX_FORMAT = 2,     /* another number in the file: dropped, rebuilt */
 	INDEX_NAME_MAX = 255, /* octets of a base name */
 };
 
@@ -46,7 +46,8 @@ struct index_folder {
 	struct stamp stamp;	/* the state of the store that the rows show */
 	int64_t stamp_ns;	/* the clock when it was taken */
 	struct scan_point next; /* where a tail scan goes on */
-	uint32_t uidvalidity;	/* as on disk */
+	uint32_t uidvalidity;	/* as shown: */
+	uint32_t on_disk;	/* UIDVALIDITY; another one: DAMAGE_REGIME */
 	uint32_t uidnext;
 	uint64_t messages, unseen, octets;
 	uint64_t unlisted; /* messages without a UID: they have no row */

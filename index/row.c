@@ -31,8 +31,8 @@
  *     64   8  stamp_ns        72   8  next.off        80   4  next.uid_prev
  *     84   4  next.uid_last   88   4  next.broken     92   8  messages
  *    100   8  unseen         108   8  octets         116   8  unlisted
- *    124   8  damage.off     132   8  damage.count
- *    140   -  damage.text, then for each slot its length (1) and its name
+ *    124   8  damage.off     132   8  damage.count    140   4  on_disk
+ *    144   -  damage.text, then for each slot its length (1) and its name
  */
 
 static void put_le(uint8_t *p, unsigned len, uint64_t v)
@@ -262,6 +262,7 @@ size_t row_folder_format(const struct index_folder *f, uint8_t *out)
 	put_le(out + 116, 8, f->unlisted);
 	put_le(out + 124, 8, f->damage.off);
 	put_le(out + 132, 8, f->damage.count);
+	put_le(out + 140, 4, f->on_disk);
 	memcpy(out + ROW_FOLDER, f->damage.text, text);
 	return ROW_FOLDER + text +
 		put_keywords(&f->keywords, slots, out + ROW_FOLDER + text);
@@ -272,6 +273,7 @@ static void folder_numbers(const uint8_t *p, struct index_folder *out)
 	*out = (struct index_folder){
 		.uidvalidity = get_le32(p + 4),
 		.uidnext = get_le32(p + 8),
+		.on_disk = get_le32(p + 140),
 		.stamp = {
 			.dev = get_le(p + 16, 8),
 			.ino = get_le(p + 24, 8),
@@ -304,7 +306,7 @@ int row_folder_parse(const uint8_t *p, size_t len, struct index_folder *out)
 {
 	size_t text;
 
-	if (len < ROW_FOLDER || p[0] != ROW_VERSION || p[1] > DAMAGE_ACCESS)
+	if (len < ROW_FOLDER || p[0] != ROW_VERSION || p[1] >= DAMAGE_KINDS)
 		return -EUCLEAN;
 	text = p[2];
 	if (text >= sizeof(out->damage.text) || text > len - ROW_FOLDER)

@@ -35,7 +35,7 @@ enum {
 	ROW_MSG = 42, /* without a name */
 	ROW_MSG_MAX = ROW_MSG + ROW_NAME_MAX,
 	ROW_NAME = 5,
-	ROW_FOLDER = 140, /* without texts */
+	ROW_FOLDER = 144, /* without texts */
 	ROW_FOLDER_MAX =
 		ROW_FOLDER + 159 + KEYWORD_SLOTS * (1 + KEYWORD_NAME_MAX),
 };

@@ -12,6 +12,7 @@
 #include "compat/log.h"
 #include "index/db.h"
 #include "index/harvest.h"
+#include "index/keep.h"
 #include "index/row.h"
 #include "index/table.h"
 
@@ -28,6 +29,7 @@ struct job {
 	bool known; /* @prev is filled */
 	struct index_folder prev, row;
 	struct scan scan;
+	uint32_t on_disk; /* UIDVALIDITY */
 	struct harvest got;
 	uint32_t *gone; /* UIDs of rows to delete */
 	size_t gone_count, gone_room;
@@ -317,6 +319,7 @@ static int collect_tail(struct job *j, struct box *box)
 	/* What was true before the scan must still have been so in it. */
 	if (!tail_enough(&j->prev, &j->scan.stamp) ||
 	    j->scan.uidvalidity != j->prev.uidvalidity ||
+	    (j->hooks->keep && j->scan.next.broken) ||
 	    (j->got.count && j->got.items[0].m.uid < j->prev.uidnext))
 		return -ESTALE;
 	return 0;
@@ -392,6 +395,7 @@ static void fill_row(struct job *j)
 	f->stamp = j->scan.stamp;
 	f->next = j->scan.next;
 	f->uidvalidity = j->scan.uidvalidity;
+	f->on_disk = j->on_disk;
 	f->uidnext = j->scan.uidnext;
 	if (f->uidnext <= last)
 		f->uidnext = last == UINT32_MAX ? last : last + 1;
@@ -420,6 +424,7 @@ static int compare(struct job *j)
 
 	r->uidvalidity_changed =
 		j->known && was->uidvalidity != j->scan.uidvalidity;
+	r->uidvalidity = j->scan.uidvalidity;
 	r->keywords_changed = !same_keywords(&was->keywords, &j->scan.keywords);
 	if (r->how == SYNC_FULL)
 		err = db_read(index_db(j->ix), merge, j);
@@ -458,11 +463,42 @@ static int ask_names(struct job *j)
 	return err;
 }
 
+/* What was shown stays as it was, if there is a hook that wants that. */
+static int keep_numbers(struct job *j)
+{
+	const struct stamp *a = &j->prev.stamp, *b = &j->scan.stamp;
+	uint32_t now = j->scan.uidvalidity, last;
+	bool other = now != 0 && j->prev.uidvalidity != 0 &&
+		now != j->prev.uidvalidity;
+	int ret;
+
+	j->on_disk = now;
+	if (!j->hooks->keep || !j->known || j->r->how != SYNC_FULL ||
+	    !(other || j->scan.next.broken) || a->ino != b->ino ||
+	    a->dev != b->dev)
+		return 0;
+	ret = keep_uids(j->ix, j->folder, &j->prev, &j->scan, &j->got, &last);
+	if (ret <= 0)
+		return ret;
+	j->scan.next.uid_last = last;
+	j->scan.uidnext = last + 1;
+	j->scan.uidvalidity = j->prev.uidvalidity;
+	if (other)
+		damage_add(&j->scan.damage, DAMAGE_REGIME, 7, 0,
+			   "UIDVALIDITY was %u, a program of UW has made it "
+			   "%u; the old UIDs are shown, and put back when "
+			   "nobody has the mailbox open: end its sessions",
+			   j->prev.uidvalidity, now);
+	return 0;
+}
+
 static int update(struct job *j)
 {
 	const struct sync_hooks *h = j->hooks;
-	int err = ask_names(j);
+	int err = keep_numbers(j);
 
+	if (!err)
+		err = ask_names(j);
 	if (!err)
 		err = compare(j);
 	if (!err && h->names && (j->r->cur_changed || j->r->new_changed))

@@ -30,8 +30,9 @@
  * and the damage's text says how many. So it is when the file is empty and had
  * messages. They are in the folder row's sums; the back end's look at their
  * place decides whether they can be read. Only another UIDVALIDITY makes it
- * another mailbox, without them. uidnext never goes down while UIDVALIDITY
- * stays. A date that becomes unreadable (DAMAGE_DATE) stays what it was.
+ * another mailbox, without them (but see sync_hooks.keep). uidnext never goes
+ * down while UIDVALIDITY stays. A date that becomes unreadable (DAMAGE_DATE)
+ * stays what it was.
  *
  * Messages without a UID (Maildir: not yet in the uidlist) get no row; they
  * are counted as the folder's "unlisted". When their number changes, both
@@ -56,6 +57,7 @@ struct sync_result {
 	 * other UID, date or size, moved between new/ and cur/. */
 	bool cur_changed, new_changed;
 	bool uidvalidity_changed;
+	uint32_t uidvalidity;
 	bool keywords_changed; /* the keyword table */
 	/* A message with a name of its own was added or removed, or has other
 	 * flags or keywords. */
@@ -89,6 +91,11 @@ typedef void sync_gone_fn(const struct msg *m, void *arg);
 
 /* What a caller wants to be asked and told; each may be NULL. */
 struct sync_hooks {
+	/* Messages keep the UIDs that their rows have when the file is the same
+	 * one but has another UIDVALIDITY (DAMAGE_REGIME then, and rows and
+	 * folder row show the one there was), or when its UIDs are out of
+	 * order (DAMAGE_UID). See keep.h. */
+	bool keep;
 	sync_gone_fn *gone;
 	sync_names_fn *names;
 	sync_name_fn *name_of;

@@ -427,9 +427,7 @@ class Looking(steps.Case):
         def change(top):
             path = os.path.join(os.path.dirname(os.path.dirname(top)),
                                 'legacy', steps.USER, 'INBOX')
-            with open(path, 'r+b') as f:
-                f.seek(7)
-                f.write(b'4c000001')
+            mbxfile.anew(path, 0x4c000001)
             steps.look_at_all(top)
 
         def wait(rig):

@@ -242,9 +242,7 @@ class Mirror(steps.Case):
     def test_uw_numbers_anew(self):
         """Another UIDVALIDITY: the copy is known by its octets."""
         def do(top):
-            with open(f'{legacy(top)}/INBOX', 'r+b') as f:
-                f.seek(7)
-                f.write(b'%08x' % 0x5b3d5a10)
+            mbxfile.anew(f'{legacy(top)}/INBOX', 0x5b3d5a10)
             os.listdir(f'{top}/cur')
 
         def check(case, before, after, found, done):

@@ -59,10 +59,6 @@ DAMAGED = {
     'size-negative': (oversize(1, b'-5'), 'record', AT[1], ALL[:1]),
     'flags-not-hex': (swap(b'0010-', b'00g0-', 3), 'record', AT[3], ALL[:3]),
     'date': (swap(b'02-Feb-2004', b'99-Xyz-2004', 2), 'date', AT[2], ALL),
-    'uid-order': (mbxfile.mailbox(5, uids=[1, 5, 3, 7, 8]), 'uid', None,
-                  [1, 5, 9, 10, 11]),
-    'uid-twice': (mbxfile.mailbox(5, uids=[1, 2, 2, 3, 4]), 'uid', None,
-                  [1, 2, 5, 6, 7]),
     'keywords': (mbxfile.mailbox(5, keywords=['one', '', 'three']),
                  'keywords', 25, ALL),
 }

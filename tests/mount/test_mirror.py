@@ -235,19 +235,15 @@ class Mirror(Mirrored):
         self.settled()
         self.assertEqual(sorted(self.mbx()), [1, 2, 3, 4])
 
-    def test_uw_numbers_it_anew(self):
+    def renumbered(self):
         self.start()
         self.wait_uid(self.deliver('1.M1.host'))
         # MBX dates end with 2097, and begin with 1970.
         self.wait_uid(self.deliver('2.M1.host', flags='F', date=1 << 33))
         self.wait_uid(self.deliver('3.M1.host', flags='S', date=-86400))
         self.settled()
-        self.r.expect_log('UW has reset UIDVALIDITY')
-        with open(self.path, 'r+b') as f:
-            f.seek(7)
-            f.write(b'%08x' % 0x5b3d5a10)
-        harness.wait_for('the reset', lambda: 'reset' in self.r.log()
-                         or os.listdir(f'{self.top}/cur') is None)
+
+    def still_there(self):
         self.assertEqual(len(self.names()), 6)
         self.assertIsNotNone(self.find('1.M1.host'))
         uids = self.uidlist()
@@ -259,6 +255,24 @@ class Mirror(Mirrored):
             self.assertEqual(len(self.names()), 6)
             self.settled()
             self.assertEqual(len(self.disk()), 6)
+
+    def test_uw_numbers_it_anew(self):
+        self.renumbered()
+        self.r.expect_log('numbered the messages anew; .* put back')
+        with open(self.path, 'r+b') as f:
+            f.seek(7)
+            f.write(b'%08x' % 0x5b3d5a10)
+        harness.wait_for('the old numbers', lambda: 'put back' in self.r.log()
+                         or os.listdir(f'{self.top}/cur') is None)
+        self.still_there()
+
+    def test_another_mailbox_with_the_same_mail(self):
+        self.renumbered()
+        self.r.expect_log('UW has reset UIDVALIDITY')
+        mbxfile.anew(self.path, 0x5b3d5a10)
+        harness.wait_for('the reset', lambda: 'reset' in self.r.log()
+                         or os.listdir(f'{self.top}/cur') is None)
+        self.still_there()
 
     # UIDs
 

@@ -14,6 +14,7 @@
  *	expunge UID
  *	append PATH UID CHANGE...	0: no UID wanted; "ok UID"
  *	reserve UID
+ *	renumber UIDVALIDITY UIDLAST UID...	all messages, in their order
  *	assign, begin, end, sync
  *	touch			waits until it is due
  *
@@ -218,6 +219,39 @@ static int do_reserve(void)
 		   : -EINVAL;
 }
 
+struct renumbering {
+	struct number list[64];
+	size_t count;
+};
+
+static int add_number(const struct msg *m, const char *name, void *arg)
+{
+	struct renumbering *r = arg;
+	uint32_t uid = next_number();
+
+	(void)name;
+	if (uid == 0 || r->count == ARRAY_LEN(r->list))
+		return -EINVAL;
+	r->list[r->count++] = (struct number){ .off = m->off,
+					       .uid_disk = m->uid_disk,
+					       .uid = uid };
+	return 0;
+}
+
+static int do_renumber(void)
+{
+	struct renumbering r = { .count = 0 };
+	struct numbering n = { .list = r.list };
+	struct scan scan = { .uidnext = 0 };
+	int ret;
+
+	n.uidvalidity = next_number();
+	n.uidlast = next_number();
+	ret = box->ops->scan(box, &scan, add_number, &r);
+	n.count = r.count;
+	return ret < 0 ? ret : box->ops->renumber(box, &n);
+}
+
 static int do_begin(void)
 {
 	return box->ops->begin(box);
@@ -239,11 +273,12 @@ static const struct {
 	int (*run)(void);
 	bool prints;
 } commands[] = {
-	{ "flag", do_flag, false },	  { "keyword", do_keyword, true },
-	{ "expunge", do_expunge, false }, { "append", do_append, true },
-	{ "touch", do_touch, false },	  { "assign", do_assign, false },
-	{ "begin", do_begin, false },	  { "end", do_end, false },
-	{ "sync", do_sync, false },	  { "reserve", do_reserve, false },
+	{ "flag", do_flag, false },	    { "keyword", do_keyword, true },
+	{ "expunge", do_expunge, false },   { "append", do_append, true },
+	{ "touch", do_touch, false },	    { "assign", do_assign, false },
+	{ "begin", do_begin, false },	    { "end", do_end, false },
+	{ "sync", do_sync, false },	    { "reserve", do_reserve, false },
+	{ "renumber", do_renumber, false },
 };
 
 static void answer(char *line)

@@ -64,6 +64,19 @@ def offsets(data):
     return out
 
 
+def anew(path, uidvalidity):
+    """Another file in its place, with the same messages under another
+    UIDVALIDITY."""
+    with open(path, 'rb') as f:
+        data = f.read()
+    st = os.stat(path)
+    with open(path + '~', 'xb') as f:
+        os.fchown(f.fileno(), st.st_uid, st.st_gid)
+        os.fchmod(f.fileno(), st.st_mode & 0o777)
+        f.write(data[:7] + b'%08x' % uidvalidity + data[15:])
+    os.replace(path + '~', path)
+
+
 def keyword_table(data):
     """Names by slot."""
     names = []

@@ -209,16 +209,14 @@ class Follow(harness.Case):
         self.assertEqual(sorted(self.uidlist().values()), [1, 2, 3])
 
     def test_a_reset_waits_for_the_list(self):
-        """UW resets UIDVALIDITY while Dovecot holds its lock."""
+        """Another mailbox is there while Dovecot holds its lock."""
         self.start(mbxfile.mailbox(3))
         self.names()
         lock = f'{self.top}/dovecot-uidlist.lock'
         self.hold(lock)
         self.r.expect_log('reset UIDVALIDITY', 'lock is held',
                           'control files, locked')
-        with open(self.path, 'r+b') as f:
-            f.seek(7)
-            f.write(b'4c000001')
+        mbxfile.anew(self.path, 0x4c000001)
         with self.assertRaises(OSError):
             os.listdir(f'{self.top}/cur')
         os.unlink(lock)

@@ -1,14 +1,17 @@
 #!/usr/bin/python3
-"""UIDLAST below a UID in use: mended before UW finds it."""
+"""UIDLAST below a UID in use, messages numbered anew: mended, and not seen by
+Dovecot's clients."""
 
 import fcntl
 import os
 import sys
+import types
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 sys.path.insert(0, os.path.join(harness.TESTS, 'oracle'))
 import mbxfile  # noqa: E402
+import writer  # noqa: E402
 
 VALIDITY = 0x4b3d5a10
 
@@ -73,13 +76,6 @@ class Regime(harness.Case):
         self.assertEqual(self.session_of_uw(), [1, 2, 3, 4, 5, 6])
         self.r.expect_log('folder box: UIDLAST was 2, .* is 5 now')
 
-    def test_other_damage_is_not_touched(self):
-        data = self.put(mbxfile.mailbox(5, uids=[1, 5, 3, 7, 8], uidlast=2))
-        self.r.expect_log('folder box')
-        self.r.mount()
-        self.uids()
-        self.assertEqual(self.box(), data)
-
     def test_a_locked_mailbox_is_mended_later(self):
         data = self.put(mbxfile.mailbox(5, uidlast=2))
         st = os.stat(self.path)
@@ -95,6 +91,229 @@ class Regime(harness.Case):
         harness.wait_for('the locks', lambda: self.uids() == [1, 2, 3, 4, 5])
         self.r.expect_log('keeps the mailbox locked',
                           'UIDLAST was 2, .* is 5 now')
+
+
+NEW = 0x6b000000
+
+
+class Reset(Regime):
+    """UIDVALIDITY and UIDs are others in the file than those that were shown."""
+
+    UIDS = [3, 5, 8, 9, 12]
+
+    def home(self):
+        uid = self.r.users['alice']
+        return types.SimpleNamespace(as_owner=['-o', f'{uid}:{uid}'],
+                                     dir=self.r.legacy_file('alice'))
+
+    def start(self):
+        self.put(mbxfile.mailbox(5, uids=self.UIDS))
+        self.r.mount()
+        self.assertEqual(self.uids(), self.UIDS)
+        self.before = self.texts()
+
+    def texts(self):
+        """UID -> octets, of the view."""
+        top = f'{self.r.mnt}/alice/.box'
+        out = {}
+        for sub in ('cur', 'new'):
+            for n in os.listdir(f'{top}/{sub}'):
+                with open(f'{top}/{sub}/{n}', 'rb') as f:
+                    out[int(n.split('.')[0])] = f.read()
+        return out
+
+    def renumber(self, uids, validity=NEW, uidlast=None):
+        """In place and under the locks, as UW does it."""
+        with mbxfile.locked(self.path) as f:
+            self.renumber_locked(f, uids, validity, uidlast)
+
+    @staticmethod
+    def renumber_locked(f, uids, validity, uidlast):
+        data = bytearray(f.read())
+        data[7:15] = b'%08x' % validity
+        data[15:23] = b'%08x' % (max(uids) if uidlast is None else uidlast)
+        for off, uid in zip(mbxfile.offsets(bytes(data)), uids):
+            end = data.index(b'\r\n', off)
+            data[end - 8:end] = b'%08x' % uid
+        f.seek(0)
+        f.write(data)
+
+    def disk(self):
+        """UIDVALIDITY and UIDs as c-client sees them."""
+        dump = list(harness.cc_dump(self.path).values())[0]
+        return dump['uidvalidity'], sorted(dump['mail'])
+
+    def damage(self):
+        return (self.r.folder_status('alice', 'box').get('damage')
+                or {}).get('kind')
+
+    def assert_unchanged(self):
+        self.assert_same(self.before, self.texts())
+
+    def test_it_is_put_back(self):
+        self.start()
+        self.renumber([3, 5, 6, 7, 8])
+        self.assert_unchanged()
+        self.assertEqual(self.disk(), (VALIDITY, self.UIDS))
+        self.assertGreaterEqual(int(self.box()[15:23], 16), 12)
+        self.assertIsNone(self.damage())
+        self.assertEqual(self.session_of_uw(), self.UIDS + [13])
+        self.r.expect_log('box: another program had numbered the messages '
+                          f'anew; UIDVALIDITY {VALIDITY} and .* put back')
+
+    def test_expunged_ones_between_them_fit(self):
+        self.start()
+        top = f'{self.r.mnt}/alice/.box/cur'
+        for name in os.listdir(top):
+            if name.startswith(('5.', '8.')):
+                os.unlink(f'{top}/{name}')
+        self.before = self.texts()
+        self.assertEqual(sorted(self.before), [3, 9, 12])
+        self.renumber([1, 2, 3, 4, 5])
+        self.assert_unchanged()
+        self.assertEqual(self.disk(), (VALIDITY, [3, 9, 12]))
+        self.r.expect_log('put back')
+
+    def test_messages_that_were_moved_are_known(self):
+        """UW has taken one out as well."""
+        self.start()
+        data = self.box()
+        at = mbxfile.offsets(data)
+        with mbxfile.locked(self.path) as f:
+            f.write(data[:at[1]] + data[at[2]:])
+            f.truncate()
+            f.seek(0)
+            self.renumber_locked(f, [1, 2, 3, 4], NEW, 4)
+        del self.before[5]
+        self.assert_unchanged()
+        self.assertEqual(self.disk(), (VALIDITY, [3, 8, 9, 12]))
+        self.r.expect_log('put back')
+
+    def test_another_mailbox_is_another(self):
+        self.start()
+        with mbxfile.locked(self.path) as f:
+            f.write(mbxfile.header(NEW, 2) + b''.join(
+                mbxfile.record(b'other %d\r\n' % n * 50, n) for n in (1, 2)))
+            f.truncate()
+        self.assertEqual(self.uids(), [1, 2])
+        self.assertEqual(self.disk(), (NEW, [1, 2]))
+        self.r.expect_log('UW has reset UIDVALIDITY')
+
+    def pending(self):
+        """A session of UW keeps it from being put back."""
+        self.start()
+        session = writer.Session(self, self.home(), './mail/box')
+        self.renumber([3, 5, 6, 7, 8])
+        self.assert_unchanged()
+        self.assertEqual(self.box()[7:15], b'%08x' % NEW)
+        self.assertEqual(self.damage(), 'regime')
+        self.r.expect_log('box .*: regime .*put back when nobody has')
+        return session
+
+    def end(self, session, uids):
+        harness.end(session.proc)
+        harness.wait_for('it to be put back',
+                         lambda: self.box()[7:15] == b'%08x' % VALIDITY)
+        self.assertEqual(self.disk(), (VALIDITY, uids))
+        self.assertEqual(self.uids(), uids)
+        harness.wait_for('the state', lambda: self.damage() is None)
+        self.r.expect_log('numbered the messages anew; .* put back')
+
+    def test_while_uw_has_it_open_only_the_view_keeps_it(self):
+        session = self.pending()
+        self.r.make('alice', 'deliver', 'mail/box')
+        harness.wait_for('the new one', lambda: self.uids()
+                         == self.UIDS + [13])
+        self.assertEqual(self.box()[7:15], b'%08x' % NEW)
+        self.end(session, self.UIDS + [13])
+
+    def test_changes_go_to_the_right_message(self):
+        session = self.pending()
+        top = f'{self.r.mnt}/alice/.box/cur'
+        eight, = (n for n in os.listdir(top) if n.startswith('8.'))
+        nine, = (n for n in os.listdir(top) if n.startswith('9.'))
+        os.rename(f'{top}/{eight}', f'{top}/{eight.split(":")[0]}:2,F')
+        os.unlink(f'{top}/{nine}')
+        self.assertEqual(self.uids(), [3, 5, 8, 12])
+        harness.wait_for('UW to see it',
+                         lambda: session.show()[8][0] == 'F')
+        self.end(session, [3, 5, 8, 12])
+        dump = list(harness.cc_dump(self.path).values())[0]
+        self.assertEqual([u for u, m in dump['mail'].items()
+                          if 'F' in m['flags']], [8])
+
+    def test_a_restart_changes_nothing(self):
+        session = self.pending()
+        self.r.remount()
+        self.assert_unchanged()
+        self.assertEqual(self.damage(), 'regime')
+        self.end(session, self.UIDS)
+
+    def test_what_is_delivered_waits(self):
+        session = self.pending()
+        top = f'{self.r.mnt}/alice/.box'
+        with open(f'{top}/tmp/x', 'wb') as f:
+            f.write(mbxfile.text(7))
+        os.rename(f'{top}/tmp/x', f'{top}/new/1.x.host')
+        self.assertEqual(len(mbxfile.offsets(self.box())), 5)
+        harness.end(session.proc)
+        harness.wait_for('it to be put back',
+                         lambda: self.box()[7:15] == b'%08x' % VALIDITY)
+        self.r.expect_log('put back')
+
+    def test_uids_out_of_order(self):
+        """Those that were shown first stay, and are what UW finds."""
+        self.start()
+        self.renumber([3, 5, 1, 9, 12], VALIDITY)
+        self.assert_unchanged()
+        self.assertEqual(self.disk(), (VALIDITY, self.UIDS))
+        self.r.expect_log('box: UIDs were out of order')
+
+    def test_one_without_a_uid_before_one_that_has(self):
+        """An append of UW's that lost the race with a delivery."""
+        self.start()
+        with mbxfile.locked(self.path) as f:
+            f.seek(0, 2)
+            f.write(mbxfile.record(mbxfile.text(6), 0, 0))
+        self.assertEqual(self.uids(), self.UIDS + [13])
+        self.before = self.texts()
+        with mbxfile.locked(self.path) as f:
+            f.seek(15)
+            f.write(b'%08x' % 13)
+            f.seek(0, 2)
+            f.write(mbxfile.record(mbxfile.text(7), 13, 0))
+        self.assertEqual(self.uids(), self.UIDS + [13, 14])
+        self.assertEqual(self.texts()[13], self.before[13])
+        self.assertEqual(self.disk(), (VALIDITY, self.UIDS + [13, 14]))
+        self.r.expect_log('UIDs were out of order')
+
+    def out_of_order(self, uids, uidlast, shown):
+        self.put(mbxfile.mailbox(5, uids=uids, uidlast=uidlast))
+        self.r.mount()
+        self.assertEqual(self.uids(), shown)
+        self.assertEqual(self.disk(), (VALIDITY, shown))
+        self.r.expect_log('box: UIDs were out of order')
+
+    def test_uids_out_of_order_from_the_start(self):
+        self.out_of_order([1, 5, 3, 7, 8], 2, [1, 5, 6, 7, 8])
+
+    def test_a_uid_twice(self):
+        self.out_of_order([1, 2, 2, 3, 4], 4, [1, 2, 5, 6, 7])
+
+    def test_uidvalidity_0_becomes_what_was_shown(self):
+        self.put(mbxfile.mailbox(3))
+        self.renumber([1, 2, 3], 0)
+        self.r.mount()
+        self.assertEqual(self.uids(), [1, 2, 3])
+        with open(f'{self.r.store}/alice/.box/dovecot-uidlist',
+                  encoding='ascii') as f:
+            shown = int(f.readline().split()[1][1:])
+        self.assertEqual(self.disk(), (shown, [1, 2, 3]))
+        names = sorted(os.listdir(f'{self.r.mnt}/alice/.box/cur'))
+        self.r.make('alice', 'deliver', 'mail/box')
+        harness.wait_for('the new one', lambda: len(self.uids()) == 4)
+        self.assertEqual(
+            sorted(os.listdir(f'{self.r.mnt}/alice/.box/cur')), names)
 
 
 if __name__ == '__main__':

@@ -174,6 +174,7 @@ static void full_folder(struct index_folder *f)
 		.stamp_ns = 7,
 		.next = { 8, 9, 10, 1 },
 		.uidvalidity = 11,
+		.on_disk = 20,
 		.uidnext = 12,
 		.messages = 13,
 		.unseen = 14,
@@ -201,6 +202,7 @@ TEST(row, a_folder_comes_back_as_it_was)
 	cr_assert_eq(g.stamp_ns, 7);
 	cr_assert_arr_eq(&g.next, &f.next, sizeof(f.next));
 	cr_assert_eq(g.uidvalidity, 11);
+	cr_assert_eq(g.on_disk, 20);
 	cr_assert_eq(g.uidnext, 12);
 	cr_assert_eq(g.messages, 13);
 	cr_assert_eq(g.unseen, 14);
@@ -261,7 +263,7 @@ TEST(row, a_folder_row_with_a_bad_octet_is_refused)
 	} bad[] = {
 		{ 0, 0 },
 		{ 0, ROW_VERSION + 1 },
-		{ 1, DAMAGE_ACCESS + 1 },
+		{ 1, DAMAGE_KINDS },
 		{ 2, 160 },
 		{ 3, KEYWORD_SLOTS + 1 },
 		{ 3, KEYWORD_SLOTS - 1 },
