@@ -6,6 +6,7 @@ legacy one."""
 
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import re
@@ -58,23 +59,44 @@ class Agents(harness.Case):
         m.logout()
         self.stop = threading.Event()
 
-    def onlooker(self):
-        """An IMAP client that asks again and again; no mail ever goes."""
+    def look(self, m):
+        """UID: size and subject; no mail is there twice."""
+        m.noop()
+        rows = m.uid('FETCH', '1:*', '(RFC822.SIZE '
+                     'BODY.PEEK[HEADER.FIELDS (SUBJECT)])')[1]
+        now = {}
+        for row in rows:
+            if isinstance(row, tuple):
+                uid, size = re.search(rb'UID (\d+) RFC822.SIZE (\d+)',
+                                      row[0]).groups()
+                now[int(uid)] = int(size), subject(row[1])
+        self.assertEqual(len({s for _, s in now.values()}), len(now))
+        return now
+
+    def onlooker(self, name):
+        """An IMAP client that asks again and again; no mail ever goes, and none
+        gets another UID."""
         m = self.dovecot.imap(USER)
         seen = {}
-        m.select('INBOX')
+        m.select(name)
         over = False
         while not over:
             over = self.stop.is_set()   # one more look after all is done
-            m.noop()
-            rows = m.uid('FETCH', '1:*', '(RFC822.SIZE)')[1]
-            now = dict(re.search(rb'UID (\d+) RFC822.SIZE (\d+)',
-                                 row).groups() for row in rows)
-            self.assertLessEqual(set(seen), set(now), 'gone')
-            for uid, size in now.items():
-                self.assertEqual(seen.setdefault(uid, size), size)
+            now = self.look(m)
+            self.assertEqual(seen, {uid: now.get(uid) for uid in seen})
+            seen = now
         m.logout()
         return len(seen)
+
+    @contextlib.contextmanager
+    def looked_on(self, name):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(self.onlooker, name)
+            try:
+                yield
+            finally:
+                self.stop.set()
+            self.seen = looking.result()
 
     def deliver(self, agents, folder=''):
         """Every agent in a thread; what they were given, by subject."""
@@ -125,15 +147,10 @@ class Agents(harness.Case):
         harness.wait_for('the mirror', lambda: found() == want)
 
     def test_all_at_once(self):
-        pool = concurrent.futures.ThreadPoolExecutor(1)
-        looking = pool.submit(self.onlooker)
-        try:
+        with self.looked_on('INBOX'):
             want = self.deliver(['procmail', 'maildrop', 'lda', 'lmtp',
                                  'dmail'])
-        finally:
-            self.stop.set()
-            self.assertGreaterEqual(looking.result(), OLD)
-            pool.shutdown()
+        self.assertGreaterEqual(self.seen, OLD)
         got = self.check_listed('INBOX', want, OLD)
         self.check_mbx(got, 'INBOX')
         # Nothing comes back, or gets another UID, when all starts anew.
@@ -150,14 +167,16 @@ class Agents(harness.Case):
             self.r.expect_log(said)
 
     def test_legacy_folder(self):
-        want = self.deliver(['procmail', 'maildrop', 'lda'], '.work')
+        with self.looked_on('work'):
+            want = self.deliver(['procmail', 'maildrop', 'lda'], '.work')
         got = self.check_listed('work', want, OLD)
         self.check_mbx(got, 'mail', 'work')
         # The first ones have the UIDs that they had.
         self.assertEqual(sorted(got)[:OLD], list(range(1, OLD + 1)))
 
     def test_native_folder(self):
-        want = self.deliver(['procmail', 'maildrop', 'lda'], '.fresh')
+        with self.looked_on('fresh'):
+            want = self.deliver(['procmail', 'maildrop', 'lda'], '.fresh')
         self.check_listed('fresh', want, 0)
         self.assertFalse(os.path.exists(
             self.r.legacy_file(USER, 'mail', 'fresh')))
