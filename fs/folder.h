@@ -112,6 +112,7 @@ struct folder {
 	uint32_t listed;      /* UIDs up to this are Dovecot's knowledge */
 	uint32_t last_record; /* highest UID there of what lies in the MBX */
 	bool uidlist_read;
+	bool unlisted;	  /* the list could not be followed: all shows */
 	uint32_t refused; /* letters of keywords that the MBX cannot hold */
 	bool synced;	  /* rows show the state at @stamp */
 	bool late;	  /* Dovecot's files are yet to be brought up to date */

@@ -287,7 +287,10 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 			return ret == -EBUSY ? -EAGAIN : ret;
 	}
 	if (ret == 0 && last > f->listed) {
-		folder_show_up_to(f, f->listed);
+		/* Of what showed while nothing could be listed Dovecot may have
+		 * numbered some: it must not be gone. */
+		if (!f->unlisted)
+			folder_show_up_to(f, f->listed);
 		ret = dotlock_take(f->user->uid, f->user->gid, dir, lock_name,
 				   0);
 		if (ret == 0) {
@@ -298,6 +301,7 @@ int follow_uidlist(struct folder *f, const struct index_folder *row)
 	if (ret == -EBUSY)
 		return ret;
 	/* A list that cannot be read is Dovecot's to mend: it counts on. */
+	f->unlisted = ret < 0;
 	folder_show_up_to(f, ret == 0 ? last : UINT32_MAX);
 	return ret == -EBADMSG || ret == -ENOENT ? 0 : ret;
 }

@@ -111,6 +111,29 @@ class Follow(harness.Case):
         self.assertEqual(self.uidlist()[max(
             self.names(), key=lambda n: int(n.split('.')[0]))], 4)
 
+    def test_what_showed_is_not_hidden_again(self):
+        """A list that nobody can read: what comes then, Dovecot numbers as it
+        likes. It writes a new one, and has its lock still, when more comes."""
+        self.start(mbxfile.mailbox(3))
+        before = self.names()
+        path = f'{self.top}/dovecot-uidlist'
+        with open(path) as f:
+            text = f.read()
+        with open(path, 'w') as f:
+            f.write(text.replace('\n3 :', '\n1 :'))
+        self.append(4, 4, b'Subject: four\r\n\r\n4\r\n')
+        harness.wait_for('four names', lambda: len(self.names()) == 4)
+        four, = self.names() - before
+        self.hold(f'{path}.lock')
+        with open(path, 'w') as f:
+            f.write(f'{text}9 :{four}\n')
+        self.append(10, 10, b'Subject: ten\r\n\r\n10\r\n')
+        self.assertLessEqual(before | {four}, self.names())
+        os.unlink(f'{path}.lock')
+        harness.wait_for('five names', lambda: len(self.names()) == 5)
+        self.assertEqual(self.uidlist()[four], 9)
+        self.r.expect_log('another UID at Dovecot')
+
     def hold(self, path):
         with open(path, 'x') as f:
             f.write(f'{os.getpid()}:{os.uname().nodename}')
