@@ -48,6 +48,7 @@ void layout_fini(struct layout *l)
 	pattern_fini(&l->folders);
 	pattern_fini(&l->subscriptions);
 	free(l->lockdir);
+	free(l->store);
 	layout_init(l);
 }
 
@@ -284,6 +285,26 @@ struct parsing {
 	const struct saying *s;
 };
 
+/* Options of janusmaild's that say nothing of where old mail lies. */
+static bool is_other(const char *word)
+{
+	static const char *const others[] = { "index",	"control", "scan",
+					      "mirror", "mbxmax",  "watch",
+					      "poll",	"watches", "spool" };
+
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (strcmp(others[i], word) == 0)
+			return true;
+	return false;
+}
+
+static int note_store(const struct parsing *p, const char *value)
+{
+	free(p->l->store);
+	p->l->store = strdup(value);
+	return p->l->store ? 0 : fail(p->s, -ENOMEM, "out of memory");
+}
+
 static int take_word(char *word, void *arg)
 {
 	const struct parsing *p = arg;
@@ -292,7 +313,11 @@ static int take_word(char *word, void *arg)
 
 	if (eq) {
 		*eq = '\0';
+		if (strcmp(word, "store") == 0)
+			return note_store(p, eq + 1);
 		ret = layout_word(p->l, word, eq + 1, p->s->err, p->s->size);
+		if (ret == -ENOENT && is_other(word))
+			ret = 0;
 	}
 	return ret == -ENOENT
 		? fail(p->s, -EINVAL,
@@ -357,6 +382,8 @@ int layout_parse(struct layout *l, const char *text, char **single_out,
 	/* "inbox=/..." and not "/a=b/c". */
 	if (eq && (!slash || eq < slash))
 		ret = text_list(text, take_word, &p);
+	else if (strstr(text, "%u"))
+		ret = set_folders(l, text, &s);
 	else
 		ret = take_path(l, text, single_out, &s);
 	if (ret == 0 && l->inbox_count == 0 && !l->has_folders)

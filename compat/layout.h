@@ -40,7 +40,8 @@ struct layout {
 	bool has_owner; /* else told from whose the places are: place.h */
 	uid_t owner_uid;
 	gid_t owner_gid;
-	bool multi; /* some pattern has a %u */
+	bool multi;  /* some pattern has a %u */
+	char *store; /* layout_parse() only: what store= says; NULL */
 };
 
 /** layout_init - nothing is known yet; layout_fini() is due from now on */
@@ -65,7 +66,9 @@ MUST_CHECK int layout_finish(struct layout *l, char *err, size_t size);
 /**
  * layout_parse - a layout from a text: words with their values, separated by
  * commas ("inbox=/home/%u/INBOX,folders=/home/%u/mail"; "\," is a comma in a
- * value), or one path: a mailbox, or a directory of them
+ * value), or one path: a mailbox, or a directory of them, or a pattern of such
+ * directories. Other words of janusmaild's are passed over, so that all of them
+ * can be given; but for store=, which is noted.
  * @single_out: the name of that one mailbox, which goes with inbox[0], to be
  *	freed; NULL when it is INBOX, and for all else
  * Return: 0; -EINVAL; -ENOENT; -errno. @err says why, and layout_fini() is due,

@@ -420,12 +420,6 @@ static int find_users(struct mbx_source *s)
 
 /* ---- the spec ------------------------------------------------------------ */
 
-/* What is left of a list of words. */
-struct left {
-	struct mbx_source *source;
-	FILE *f;
-};
-
 static int set_store(struct mbx_source *s, const char *value)
 {
 	/* Where the ledgers of many users are, or that of one. */
@@ -443,74 +437,17 @@ static int set_store(struct mbx_source *s, const char *value)
 	return -EINVAL;
 }
 
-static bool is_word(const char *word, const char *name)
-{
-	size_t len = strlen(name);
-
-	return strncmp(word, name, len) == 0 && word[len] == '=';
-}
-
-/* Options of janusmaild's that do not say where old mail lies are passed over,
- * so that all of them can be given as they are. */
-static int sort_word(char *word, void *arg)
-{
-	static const char *const others[] = { "index", "control", "spool",
-					      "scan",  "mirror",  "mbxmax",
-					      "watch", "watches", "poll" };
-	struct left *left = arg;
-
-	if (is_word(word, "store"))
-		return set_store(left->source, word + strlen("store="));
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (is_word(word, others[i]))
-			return 0;
-	if (ftell(left->f) > 0)
-		(void)fputc(',', left->f);
-	for (; *word; word++) {
-		if (*word == ',' || *word == '\\')
-			(void)fputc('\\', left->f);
-		(void)fputc(*word, left->f);
-	}
-	return 0;
-}
-
-/* A path with a %u, too, is turned into a word. */
-static int to_words(struct mbx_source *s, const char *arg, char **out)
-{
-	const char *eq = strchr(arg, '='), *slash = strchr(arg, '/');
-	struct left left = { .source = s };
-	size_t len;
-	int ret = 0;
-
-	*out = NULL;
-	s->plain = !eq || (slash && slash < eq);
-	if (s->plain && !strstr(arg, "%u")) {
-		*out = strdup(arg);
-		return *out ? 0 : -ENOMEM;
-	}
-	left.f = open_memstream(out, &len);
-	if (!left.f)
-		return -ENOMEM;
-	if (s->plain)
-		(void)fprintf(left.f, "folders=%s", arg);
-	else
-		ret = text_list(arg, sort_word, &left);
-	if (fclose(left.f) != 0 && ret == 0)
-		ret = -ENOMEM;
-	return ret;
-}
-
 static int parse(struct mbx_source *s, const char *arg)
 {
-	AUTO_FREE char *words = NULL;
+	const char *eq = strchr(arg, '='), *slash = strchr(arg, '/');
 	char err[1024];
-	int ret = to_words(s, arg, &words);
+	int ret = layout_parse(&s->at, arg, &s->single, err, sizeof(err));
 
-	if (ret < 0)
-		return ret;
-	ret = layout_parse(&s->at, words, &s->single, err, sizeof(err));
+	s->plain = !eq || (slash && slash < eq);
 	if (ret < 0)
 		log_err("%s", err);
+	if (ret == 0 && s->at.store)
+		ret = set_store(s, s->at.store);
 	s->base.many = s->at.multi;
 	s->mbx = layout_mbx(&s->at, (uid_t)-1, (gid_t)-1);
 	return ret;

@@ -64,6 +64,27 @@ TEST(layout, words_are_those_of_the_daemon)
 	drop(&p);
 }
 
+TEST(layout, a_path_may_be_a_pattern)
+{
+	struct parsed p = parse("/tmp/%u/mail");
+
+	cr_assert_eq(p.ret, 0, "%s", p.err);
+	cr_expect(p.l.has_folders && p.l.multi);
+	cr_expect_str_eq(p.l.folders.text, "/tmp/%u/mail");
+	drop(&p);
+}
+
+TEST(layout, other_options_of_the_daemon_may_be_there)
+{
+	struct parsed p = parse("inbox=/tmp/%u/INBOX,mirror=off,store=/new,"
+				"index=/x,watch=poll");
+
+	cr_assert_eq(p.ret, 0, "%s", p.err);
+	cr_expect_eq(p.l.inbox_count, 1);
+	cr_expect_str_eq(p.l.store, "/new");
+	drop(&p);
+}
+
 TEST(layout, what_was_not_said_is_filled_in)
 {
 	struct parsed p = parse("folders=/tmp/%u/mail");
@@ -129,7 +150,7 @@ TEST(layout, says_what_is_wrong)
 	} cases[] = {
 		{ "", "No such file" },
 		{ "/nonexistent/x", "No such file" },
-		{ "mirror=off,inbox=/tmp/x", "none of inbox=" },
+		{ "foreground=1,inbox=/tmp/x", "none of inbox=" },
 		{ "inbox", "No such file" },
 		{ "inbox=/tmp/x,nonsense", "none of inbox=" },
 		{ "inbox=x", "absolute path" },
