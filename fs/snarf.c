@@ -95,17 +95,14 @@ static bool is_seen(const struct user_spool *s, const struct stat *st)
 		s->mtime_ns == io_ns(&st->st_mtim);
 }
 
-static void note_seen(struct user *u)
+/* @st: from when it was locked; who has waited for that may have put something
+ * into it since. */
+static void note_seen(struct user_spool *s, const struct stat *st)
 {
-	struct user_spool *s = &u->spool;
-	struct stat st;
-
-	if (place_stat(&u->fs->opt->spool, u->name, &st) < 0)
-		return;
-	s->dev = st.st_dev;
-	s->ino = st.st_ino;
-	s->size = (uint64_t)st.st_size;
-	s->mtime_ns = io_ns(&st.st_mtim);
+	s->dev = st->st_dev;
+	s->ino = st->st_ino;
+	s->size = (uint64_t)st->st_size;
+	s->mtime_ns = io_ns(&st->st_mtim);
 }
 
 /* A box of our own: to the folder, what it gets is foreign mail. */
@@ -148,7 +145,7 @@ static void take_in(struct user *u)
 	if (ret == -ECANCELED || ret == -ESTALE || ret == -ENOENT)
 		ret = 0; /* next time */
 	else if (ret == 0 && !taken.rest)
-		note_seen(u);
+		note_seen(&u->spool, &taken.st);
 	say(u, ret);
 	/* These cost nothing, and may be otherwise in a moment. */
 	if (ret == 0 || ret == -EAGAIN || ret == -ENOLINK)

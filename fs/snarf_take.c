@@ -54,6 +54,7 @@ struct taking {
 	const atomic_bool *stop;
 	struct spoollock lock;
 	struct scratch spool; /* a copy: nobody can cut it under us */
+	size_t left;	      /* octets of it that stay */
 	struct there *there;
 	size_t there_count, there_room;
 	struct snarf_taken *out;
@@ -371,6 +372,7 @@ static int cut_spool(struct taking *t, size_t keep)
 	t->out->rest = (size_t)st.st_size != t->spool.len;
 	if (t->out->rest)
 		return 0;
+	t->left = keep;
 	ret = io_truncate(t->lock.fd, keep);
 	if (ret == 0)
 		ret = io_fsync(t->lock.fd);
@@ -388,6 +390,7 @@ static int take_locked(struct taking *t)
 	size_t keep = 0;
 	int ret = copy_spool(t);
 
+	t->left = t->spool.len;
 	if (ret == 0)
 		ret = spool_next(t->spool.data, t->spool.len, 0, &first);
 	if (ret == -ENOENT)
@@ -412,6 +415,18 @@ static void forget(struct taking *t)
 	free(t->there);
 	t->there = NULL;
 	t->there_count = t->there_room = 0;
+}
+
+/* Before the locks are dropped: what comes after them is new. */
+static int note_end(struct taking *t)
+{
+	struct snarf_taken *out = t->out;
+
+	if (fstat(t->lock.fd, &out->st) < 0)
+		return -errno;
+	if ((size_t)out->st.st_size != t->left)
+		out->rest = true;
+	return 0;
 }
 
 int snarf_take(struct user *u, struct box *box, int notes,
@@ -441,6 +456,8 @@ int snarf_take(struct user *u, struct box *box, int notes,
 		forget(&t);
 	}
 	forget(&t);
+	if (ret == 0)
+		ret = note_end(&t);
 	spoollock_drop(&t.lock);
 	return ret;
 }

@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "compat/base.h"
 #include "compat/store.h"
 #include "fs/user.h"
@@ -10,6 +12,8 @@
 struct snarf_taken {
 	unsigned count; /* messages that were appended */
 	bool rest;	/* something came meanwhile, and is still there */
+	struct stat st; /* of the spool, when all that was in it was taken and
+			   nobody could add to it */
 };
 
 /** snarf_noted - whether a try has not come to its end */

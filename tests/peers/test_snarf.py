@@ -294,6 +294,21 @@ class Snarf(harness.Case):
         self.r.expect_log('mail stays there: the spool has hard links',
                           'mail stays there: the spool belongs to somebody')
 
+    def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
+        self.mount()
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        had = len(self.inbox())
+        for n in range(1, 4):
+            self.put(mail(f'{n}a'))
+            with open(self.path(), 'ab') as f:
+                until = time.monotonic() + 20
+                while os.path.getsize(f.fileno()) > 0:
+                    self.assertLess(time.monotonic(), until)
+                f.write(mail(f'{n}b'))
+            harness.wait_for('both', lambda want=had + 2 * n:
+                             len(self.inbox()) == want, 20)
+            self.taken()
+
     def test_a_locked_inbox_is_waited_for(self):
         self.mount(lockwait=1)
         os.listdir(f'{self.r.mnt}/alice/cur')
