@@ -41,8 +41,8 @@ static void begin_spell(struct folder *f, const struct mbxlock_past *past)
 	f->kept.file = *past;
 	f->kept.known = known;
 	memcpy(f->kept.who, who, sizeof(who));
-	(void)pthread_rwlock_unlock(&f->lock);
 	atomic_store(&f->is_kept, true);
+	(void)pthread_rwlock_unlock(&f->lock);
 }
 
 void kept_look(struct folder *f)
@@ -72,8 +72,8 @@ bool kept_first(struct folder *f)
 	if (!f->kept.since_ms)
 		f->kept.since_ms = clock_ms();
 	n = ++f->kept.failed;
-	(void)pthread_rwlock_unlock(&f->lock);
 	atomic_store(&f->is_kept, true);
+	(void)pthread_rwlock_unlock(&f->lock);
 	return n == 1;
 }
 
