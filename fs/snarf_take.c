@@ -142,17 +142,6 @@ static int pass(const struct msg *m, const char *name, void *arg)
 	return 0;
 }
 
-/* Without a note, too, the records are looked at: then append() need not do
- * it, which would keep the parse lock all the while. */
-static int look_at_inbox(struct taking *t)
-{
-	struct scan scan = { .uidvalidity = 0 };
-
-	return t->box->ops->scan(t->box, &scan,
-				 snarf_noted(t->u, t->notes) ? add_there : pass,
-				 t);
-}
-
 /* Return: 1: octet for octet; 0; -errno */
 static int is_same(const struct taking *t, const struct msg *m,
 		   const struct scratch *mail)
@@ -284,23 +273,50 @@ static int let_others(struct taking *t)
 	return ret == 0 ? check_spool(t) : ret;
 }
 
-static int append(struct taking *t, const struct scratch *mail,
-		  const struct msg *want)
+/* Of INBOX's locks, and as long as others cannot get at the spool. */
+static struct mbxlock_wait be_patient(const struct taking *t)
 {
-	struct mbxlock_wait wait = mbxlock_wait_start(t->u->fs->opt->lock_ms);
-	struct msg got;
+	struct mbxlock_wait wait;
+
+	mbxlock_limit(UINT_MAX);
+	wait = mbxlock_wait_start(t->u->fs->opt->lock_ms);
+	mbxlock_limit(PATIENCE_MS);
+	return wait;
+}
+
+/* INBOX was locked. Before anything was taken it may as well be done later; a
+ * message that lies in both places must not be left to UW.
+ * Return: 0: try again */
+static int wait_for_inbox(struct taking *t, struct mbxlock_wait *wait)
+{
+	int ret;
+
+	if (t->out->count == 0 || atomic_load(t->stop) ||
+	    !mbxlock_wait_more(wait))
+		return -EAGAIN;
+	mbxlock_limit(UINT_MAX);
+	ret = let_others(t);
+	if (ret == 0)
+		mbxlock_limit(PATIENCE_MS);
+	return ret;
+}
+
+/* Without a note, too, the records are looked at: then append() need not do
+ * it, which would keep the parse lock all the while. */
+static int look_at_inbox(struct taking *t)
+{
+	store_msg_fn *fn = snarf_noted(t->u, t->notes) ? add_there : pass;
+	struct mbxlock_wait wait = be_patient(t);
 	int ret;
 
 	for (;;) {
-		mbxlock_limit(PATIENCE_MS);
-		ret = t->box->ops->append(t->box, mail->fd, want, &got);
-		if (ret == 0)
-			t->out->count++;
-		if (ret != -EAGAIN || t->out->count == 0 ||
-		    atomic_load(t->stop) || !mbxlock_wait_more(&wait))
+		struct scan scan = { .uidvalidity = 0 };
+
+		t->there_count = 0;
+		ret = t->box->ops->scan(t->box, &scan, fn, t);
+		if (ret != -EAGAIN)
 			return ret;
-		mbxlock_limit(UINT_MAX);
-		ret = let_others(t);
+		ret = wait_for_inbox(t, &wait);
 		if (ret < 0)
 			return ret;
 	}
@@ -308,20 +324,36 @@ static int append(struct taking *t, const struct scratch *mail,
 
 /* ---- all of them --------------------------------------------------------- */
 
+/* UW, too, lets go of what has no octet. */
+static int put(struct taking *t, const struct scratch *mail,
+	       const struct msg *want)
+{
+	struct msg got;
+	int ret = mail->len > 0 ? is_there(t, mail, want) : 1;
+
+	if (ret != 0)
+		return ret < 0 ? ret : 0;
+	ret = t->box->ops->append(t->box, mail->fd, want, &got);
+	if (ret == 0)
+		t->out->count++;
+	return ret;
+}
+
 static int take_one(struct taking *t, const struct spool_mail *m)
 {
 	struct msg want = { .date = date_of(m), .flags = m->flags };
+	struct mbxlock_wait wait = be_patient(t);
 	struct scratch mail = { .fd = -1 };
 	int ret = make_mail(t, m, &mail);
 
-	/* UW, too, lets go of what has no octet. */
-	if (ret == 0 && mail.len > 0) {
-		ret = is_there(t, &mail, &want);
-		if (ret == 0)
-			ret = append(t, &mail, &want);
+	while (ret == 0) {
+		ret = put(t, &mail, &want);
+		if (ret != -EAGAIN)
+			break;
+		ret = wait_for_inbox(t, &wait);
 	}
 	scratch_free(&mail);
-	return ret < 0 ? ret : 0;
+	return ret;
 }
 
 static int take_all(struct taking *t, size_t at)

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 sys.path.insert(0, os.path.join(harness.TESTS, 'oracle'))
 import mbxfile  # noqa: E402
+from harness_holder import holder   # noqa: E402
 
 LINE = re.compile(rb'([^,]*),(\d+);([0-9a-f]{8})([0-9a-f]{4})-([0-9a-f]{8})'
                   rb'\r\n')
@@ -293,6 +294,58 @@ class Snarf(harness.Case):
                 os.unlink(self.path())
         self.r.expect_log('mail stays there: the spool has hard links',
                           'mail stays there: the spool belongs to somebody')
+
+    def session_is_free(self):
+        """Whether a session of UW could take mail out of the spool now."""
+        st = os.stat(self.path())
+        try:
+            with open(f'/tmp/.{st.st_dev:x}.{st.st_ino:x}', 'rb') as f:
+                fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except FileNotFoundError:
+            pass
+        return True
+
+    def dot(self):
+        return os.path.exists(self.path() + '.lock')
+
+    def test_a_locked_inbox_does_not_keep_the_spool_locked(self):
+        self.mount(lockwait=60)
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        inbox = self.r.legacy_file('alice', 'INBOX')
+        had = len(self.inbox())
+        with holder(inbox):
+            self.put(mail(1))
+            for _ in range(2):
+                harness.wait_for('the spool to be locked', self.dot)
+                harness.wait_for('others to get at it',
+                                 lambda: not self.dot(), 20)
+        self.taken()
+        self.assertEqual(len(self.inbox()), had + 1)
+
+    def test_what_was_taken_is_not_left_to_uw(self):
+        """INBOX is locked when one half is in it, and still in the spool."""
+        self.mount(lockwait=60)
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        inbox = self.r.legacy_file('alice', 'INBOX')
+        had, size = len(self.inbox()), os.path.getsize(inbox)
+        self.put(b''.join(mail(n) for n in range(400)))
+        harness.wait_for('some of it',
+                         lambda: os.path.getsize(inbox) > size + 500, 20)
+        with holder(inbox):
+            half = len(self.inbox()) - had
+            self.assertTrue(0 < half < 400)
+            for _ in range(2):
+                harness.wait_for('others to get at the spool',
+                                 lambda: not self.dot(), 20)
+                self.assertFalse(self.session_is_free())
+                harness.wait_for('it to be tried again', self.dot, 20)
+            self.assertEqual(len(self.inbox()), had + half)
+        self.taken()
+        got = [m[2] for m in self.inbox()[had:]]
+        self.assertEqual(len(got), 400)
+        self.assertEqual(len(set(got)), 400)
 
     def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
         self.mount()
