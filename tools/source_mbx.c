@@ -142,30 +142,41 @@ static int found_one(const struct store_entry *e, void *arg)
 	return add_place(u, u->folders, e->name, dir, e->size);
 }
 
-static int find_inbox(struct mbx_user *u)
+static int add_inbox(struct mbx_user *u, const struct pattern *p, int fd)
 {
 	const struct mbx_source *s = u->source;
-	char dir[FOLDERNAME_MAX + 1];
+	char dir[FOLDERNAME_MAX + 1] = "";
+	struct stat st;
+	int ret;
 
-	for (unsigned i = 0; i < s->at.inbox_count; i++) {
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	ret = mbx_store_new(p, u->name, &s->mbx, &u->inbox);
+	if (ret < 0)
+		return ret;
+	if (pattern_path(p, u->name, "", u->inbox_path, sizeof(u->inbox_path)) <
+	    0)
+		u->inbox_path[0] = '\0';
+	if (s->single)
+		map_name(u, s->single, dir);
+	return add_place(u, u->inbox, "", dir, (uint64_t)st.st_size);
+}
+
+/* The first that is there; where that cannot be seen the next one may not be
+ * the right one. */
+static int find_inbox(struct mbx_user *u)
+{
+	const struct layout *at = &u->source->at;
+
+	for (unsigned i = 0; i < at->inbox_count; i++) {
 		AUTO_FD int fd =
-			pattern_open(&s->at.inbox[i], u->name, "", O_PATH);
-		struct stat st;
-		int ret;
+			pattern_open(&at->inbox[i], u->name, "", O_PATH);
 
-		if (fd < 0 || fstat(fd, &st) < 0)
-			continue;
-		ret = mbx_store_new(&s->at.inbox[i], u->name, &s->mbx,
-				    &u->inbox);
-		if (ret < 0)
-			return ret;
-		if (pattern_path(&s->at.inbox[i], u->name, "", u->inbox_path,
-				 sizeof(u->inbox_path)) < 0)
-			u->inbox_path[0] = '\0';
-		*dir = '\0';
-		if (s->single)
-			map_name(u, s->single, dir);
-		return add_place(u, u->inbox, "", dir, (uint64_t)st.st_size);
+		if (fd >= 0)
+			return add_inbox(u, &at->inbox[i], fd);
+		if (fd != -ENOENT && fd != -ENOTDIR)
+			return source_add_note(&u->base, "INBOX",
+					       source_why(fd), true);
 	}
 	return 0;
 }

@@ -22,6 +22,9 @@ class Verify(harness.Case):
     def verify(self, a, b, *args):
         r = self.r.tool('verify', '--json', *args, a, b, timeout=300)
         self.assertIn(r.returncode, (SAME, DIFFERENT, TROUBLE), r.stderr)
+        if r.stdout:
+            # How far it is is told on a terminal only.
+            self.assertEqual(r.stderr, '')
         return r.returncode, json.loads(r.stdout) if r.stdout else None, r
 
     def findings(self, report):
@@ -273,6 +276,27 @@ class Faults(Verify):
                 3 if name == 'x.y' else 4))
         self.r.remount()
         self.assert_finds([], self.mbx, self.view, SAME)
+
+    def test_a_folder_that_somebody_renamed(self):
+        """UW cannot have a mailbox below another: it keeps its name there."""
+        os.rename(f'{self.r.mnt}/alice/.gaps', f'{self.r.mnt}/alice/.flags.x')
+        self.assertTrue(os.path.exists(
+            self.r.legacy_file('alice', 'mail', 'gaps')))
+        self.assert_finds([('alice', 'flags.x', None, 'folder'),
+                           ('alice', 'gaps', None, 'folder')],
+                          self.mbx, self.view)
+        self.assert_finds([], 'mbx:' + self.r.options(), self.view, SAME)
+
+    def test_an_inbox_that_cannot_be_seen(self):
+        self.r.unmount()
+        path = self.r.legacy_file('alice', 'INBOX')
+        os.rename(path, path + '.away')
+        os.symlink(path + '.away', path)
+        got, _ = self.assert_finds(
+            [('alice', None, None, 'unreadable'),
+             ('alice', 'INBOX', None, 'folder')], self.mbx, self.copy,
+            TROUBLE)
+        self.assertIn('symbolic link', got[0][4])
 
     def test_the_daemons_own_options_will_do(self):
         spec = ('mbx:' + self.r.options() +
