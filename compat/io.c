@@ -556,19 +556,23 @@ static const struct {
 	{ 0x20030528, true, "orangefs" }, { 0x65735546, false, "fuse" },
 };
 
-bool io_is_network_fs(int fd, const char **name_out)
+bool io_is_network_type(uint32_t type, const char **name_out)
 {
-	struct statfs sf;
-	size_t i;
-
 	*name_out = "local";
-	if (fstatfs(fd, &sf) != 0)
-		return false;
-	for (i = 0; i < ARRAY_LEN(filesystems); i++) {
-		if (filesystems[i].type == (uint32_t)sf.f_type) {
+	for (size_t i = 0; i < ARRAY_LEN(filesystems); i++) {
+		if (filesystems[i].type == type) {
 			*name_out = filesystems[i].name;
 			return filesystems[i].network;
 		}
 	}
 	return false;
+}
+
+bool io_is_network_fs(int fd, const char **name_out)
+{
+	struct statfs sf;
+
+	*name_out = "local";
+	return fstatfs(fd, &sf) == 0 &&
+		io_is_network_type((uint32_t)sf.f_type, name_out);
 }

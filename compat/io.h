@@ -115,6 +115,8 @@ MUST_CHECK int io_scratch(const char *dir, uint64_t size);
  * neither LMDB nor UW's locks work; @name_out: its name, static; FUSE is not
  * counted among them */
 bool io_is_network_fs(int fd, const char **name_out);
+/** io_is_network_type - the same of what statfs(2) calls f_type */
+bool io_is_network_type(uint32_t type, const char **name_out);
 
 /** io_ns - a timespec as nanoseconds since the epoch */
 int64_t io_ns(const struct timespec *ts);

@@ -489,6 +489,28 @@ TEST(io, mtime_is_set_to_the_nanosecond_and_atime_left)
 	}
 }
 
+TEST(io, nfs_and_its_like_are_told_by_their_type)
+{
+	static const struct {
+		uint32_t type;
+		bool network;
+		const char *name;
+	} rows[] = {
+		{ 0x6969, true, "nfs" },	{ 0xff534d42, true, "cifs" },
+		{ 0x01021997, true, "9p" },	{ 0x00c36400, true, "ceph" },
+		{ 0x65735546, false, "fuse" },	{ 0xef53, false, "local" },
+		{ 0x01021994, false, "local" }, { 0, false, "local" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *name = NULL;
+
+		cr_expect_eq(io_is_network_type(rows[i].type, &name),
+			     rows[i].network, "%s", rows[i].name);
+		cr_expect_str_eq(name, rows[i].name);
+	}
+}
+
 TEST(io, the_disk_under_tmp_is_of_this_host)
 {
 	AUTO_FD int dir = open_dir();
