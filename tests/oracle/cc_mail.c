@@ -23,9 +23,9 @@
  *	subscribe NAME		as it is written
  *	unsubscribe NAME
  *
- * "show" is answered with a line before the "ok": "= UIDVALIDITY UIDLAST
- * UID:FLAGS:KEYWORDS:MARK...", keywords with % between them, the mark being the
- * value of the header line X-Model.
+ * "show" is answered with a line before the "ok": "= UIDVALIDITY UIDLAST TABLE
+ * UID:FLAGS:KEYWORDS:MARK...", the table of keywords and those of a message with
+ * % behind each, the mark being the value of the header line X-Model.
  */
 #include <limits.h>
 
@@ -131,7 +131,10 @@ static int do_show(const char *name)
 
 	if (!s)
 		return 0;
-	printf("= %lu %lu", s->uid_validity, s->uid_last);
+	printf("= %lu %lu ", s->uid_validity, s->uid_last);
+	for (int i = 0; i < NUSERFLAGS && s->user_flags[i]; i++)
+		printf("%s%%", s->user_flags[i]);
+	putchar('-');
 	for (unsigned long n = 1; n <= s->nmsgs; n++) {
 		MESSAGECACHE *elt = mail_elt(s, n);
 

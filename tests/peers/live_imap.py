@@ -2,6 +2,7 @@
 
 import time
 
+import harness
 import imapraw
 import model_mail
 from live_actors import SYSTEM, Actor, all_done
@@ -34,9 +35,12 @@ class Imap(Actor):
         self.box_now = None
         self.mails = {}         # UID: Mail
         self.synced = 0         # when it last learnt what others did
+        self.since = self.asked = 0     # the last two commands
         self.own = None         # a folder of this session
 
     def do(self, what, fn, *args):
+        # What is learnt now may have been announced by the one before.
+        self.since, self.asked = self.asked, time.monotonic()
         with self.timed('imap ' + what.split()[0]):
             try:
                 got = fn(*args)
@@ -57,8 +61,8 @@ class Imap(Actor):
             self._select()
         return self.conn
 
-    def learn(self, since):
-        """What Dovecot shows now, a question asked at since."""
+    def learn(self):
+        """What Dovecot shows now."""
         c, box = self.conn, self.box_now
         c.sync()
         # More may have come while it asked.
@@ -66,17 +70,17 @@ class Imap(Actor):
         if fresh:
             heads = c.fetch(imapraw.as_set(fresh), HEADER)
             for uid, facts in heads.items():
-                self.appeared(uid, facts, since)
+                self.appeared(uid, facts)
         for uid in set(self.mails) - set(c.uids):
             self.book.went('imap', self.mails.pop(uid), self.name)
 
-    def appeared(self, uid, facts, since):
+    def appeared(self, uid, facts):
         mark = mark_of(facts)
         if not mark:
             return      # it went meanwhile
         mail = self.book.seen('imap', self.box_now, self.conn.uidvalidity,
                               uid, mark, self.name)
-        self.book.appeared('imap', mail, since, self.name)
+        self.book.appeared('imap', mail, self.since, self.name)
         self.mails[uid] = mail
 
     def uids(self, mails):
@@ -88,26 +92,24 @@ class Imap(Actor):
         if not self.conn:
             return self.selected()
         self.box_now, self.mails = self.box(), {}
-        since = time.monotonic()
         self.do(f'SELECT {self.box_now[1]}', self.conn.select,
                 self.box_now[1])
         if self.conn.uidvalidity != self.world.validity[self.box_now]:
             raise Wrong(f'{self.name}: {self.box_now}: UIDVALIDITY is '
                         f'{self.conn.uidvalidity}')
-        self.learn(since)
-        self.synced = since - BEHIND
+        self.learn()
+        self.synced = self.asked - BEHIND
 
     def _noop(self):
         self.selected()
-        since = time.monotonic()
         self.cmd('NOOP')
-        self.learn(since)
-        self.synced = since - BEHIND
+        self.learn()
+        self.synced = self.asked - BEHIND
 
     def _idle(self):
-        c, since = self.selected(), time.monotonic()
+        c = self.selected()
         self.do('IDLE', c.idle, self.rnd.random() / 2)
-        self.learn(since)
+        self.learn()
 
     def _append(self):
         self.selected()
@@ -148,7 +150,7 @@ class Imap(Actor):
         except imapraw.Refused:
             text = b'EXPUNGE'
         all_done(changes, b'EXPUNGE' not in text.upper())
-        self.learn(time.monotonic())
+        self.learn()
 
     def _new_word(self):
         self.selected()
@@ -184,7 +186,7 @@ class Imap(Actor):
             if uid:
                 self.book.seen('imap', to, self.world.validity[to], uid,
                                copy.mark, self.name)
-        self.learn(time.monotonic())
+        self.learn()
 
     def copied(self, uids, to, verb):
         try:
@@ -202,7 +204,7 @@ class Imap(Actor):
         change = self.book.expunge(self.box_now, self.SIDE)
         self.cmd('EXPUNGE')
         change.done()
-        self.learn(time.monotonic())
+        self.learn()
 
     def _uid_expunge(self):
         self.selected()
@@ -216,7 +218,7 @@ class Imap(Actor):
         for mail in mails:
             mail.leaving.append(Change(True))
         self.cmd(f'UID EXPUNGE {uids}')
-        self.learn(time.monotonic())
+        self.learn()
 
     def _read(self):
         c = self.selected()
@@ -229,16 +231,27 @@ class Imap(Actor):
                           'BODY.PEEK[]')
         except imapraw.Refused:
             got = {}        # expunged meanwhile
-        self._noop()
+        unread = set()
         for uid, facts in got.items():
             octets = facts.get(b'BODY[]')
-            if uid not in self.mails:
-                continue
             if isinstance(octets, bytearray):
                 self.mails[uid].look(octets, self.name)
             elif octets is not None:
-                raise Wrong(f'{self.name}: {self.mails[uid]!r}, UID {uid}, '
-                            'is there and cannot be read')
+                unread.add(uid)
+        self._noop()
+        # Dovecot may learn a moment later that it has gone.
+        harness.wait_for(f'{self.box_now}: {unread} to be gone or readable',
+                         lambda: self.is_clear(unread))
+
+    def is_clear(self, uids):
+        """None of these is there, and cannot be read."""
+        self._noop()
+        left = imapraw.as_set(uids & set(self.mails))
+        if not left:
+            return True
+        got = self.conn.fetch(left, 'BODY.PEEK[]')
+        return all(isinstance(f.get(b'BODY[]'), bytearray)
+                   for f in got.values())
 
     def _folder(self):
         """A folder of its own is made, renamed and deleted."""

@@ -90,7 +90,8 @@ class Uw(Actor):
         words = self.ask(f'show {s.word}').split()
         now, began = {}, time.monotonic()
         s.validity = int(words[1])
-        for item in words[3:]:
+        self.world.table(s.box, words[3].split('%')[:-1])
+        for item in words[4:]:
             uid, letters, keywords, mark = item.split(':', 3)
             mail = self.seen(s, int(uid), mark)
             flags = {FLAG_OF[c] for c in letters}
