@@ -285,11 +285,39 @@ struct source {
 	const struct msg *m;
 };
 
+/*
+ * What lies where the scan found a message need not be it any more, however
+ * like it it looks (mbxread.c). But UW moves messages down only: if one that
+ * was read is still in its place, it was there all the time, and so was
+ * everything before it.
+ */
+static int check_read(const struct convert *c, const struct msg *last)
+{
+	struct stamp since = { .ino = 0 };
+	int ret;
+
+	if (stamp_settled(&c->result.stamp, c->stamp_ns))
+		since = c->result.stamp;
+	ret = c->box->ops->holds(c->box, last, c->target.on_disk, &since);
+	return ret == -EBADMSG ? -ESTALE : ret;
+}
+
 static ssize_t read_some(void *buf, size_t len, uint64_t off, void *arg)
 {
 	const struct source *s = arg;
 
 	return s->c->box->ops->read(s->c->box, s->m, NULL, buf, len, off);
+}
+
+/* In pieces: the last one says whether all of them were right. */
+static ssize_t read_piece(void *buf, size_t len, uint64_t off, void *arg)
+{
+	const struct source *s = arg;
+	ssize_t n = read_some(buf, len, off, arg);
+	bool last = n > 0 && off + (uint64_t)n >= s->m->size;
+	int ret = last ? check_read(s->c, s->m) : 0;
+
+	return ret < 0 ? ret : n;
 }
 
 /* A bad place on the disk is that of one message; all else is for the caller.
@@ -329,7 +357,7 @@ static int copy_large(struct convert *c, struct item *it)
 
 	if (n < 0)
 		return lost(c, it, (int)n);
-	ret = convertbatch_add_large(&c->batch, &p, read_some, &from);
+	ret = convertbatch_add_large(&c->batch, &p, read_piece, &from);
 	return ret < 0 ? ret : copied(c, 1, it->m.size);
 }
 
@@ -360,7 +388,7 @@ static int load_group(struct convert *c, size_t *i, struct convert_piece *list,
 		list[(*count)++] = piece_of(it, c->group + used);
 		used += it->m.size;
 	}
-	return 0;
+	return *count > 0 ? check_read(c, list[*count - 1].m) : 0;
 }
 
 static int copy_group(struct convert *c, size_t *i)

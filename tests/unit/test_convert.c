@@ -17,9 +17,9 @@ static struct {
 	struct convert_fault fault;
 	uint32_t elsewhere, lettered;
 	uint64_t paced;
-	int stop; /* what pace says */
-	void (*at_pass)(void);
-	const char *letters; /* keyword names, as they are */
+	int stop;		  /* what pace says */
+	void (*after_scan)(void); /* once, before anything is read */
+	const char *letters;	  /* keyword names, as they are */
 } told;
 
 static int hook_pass(void *arg)
@@ -27,15 +27,18 @@ static int hook_pass(void *arg)
 	(void)arg;
 	told.passes++;
 	told.shown = told.faults = 0;
-	if (told.at_pass && told.passes == 2)
-		told.at_pass();
 	return 0;
 }
 
 static int hook_letters(const struct keywords *k, struct letters *out,
 			void *arg)
 {
+	void (*once)(void) = told.after_scan;
+
 	(void)arg;
+	told.after_scan = NULL;
+	if (once)
+		once();
 	letters_map(out, k, k);
 	return 0;
 }
@@ -329,11 +332,53 @@ TEST(convert, what_comes_meanwhile_is_there_at_the_end)
 	add(1, MSG_OLD, "first");
 	open_box();
 	make_folder();
-	/* A fresh file needs a second pass for the clock to go on. */
-	told.at_pass = deliver;
+	told.after_scan = deliver;
 	cr_expect_eq(convert().copied, 2);
 	cr_expect_eq(told.shown, 2);
 	cr_expect(has_file("new", 3, 4, ""));
+	finish();
+}
+
+/* UW opens the mailbox, takes the first message out, and mail comes in: in the
+ * place of the second one, of the same second and size, also without a UID. */
+static void replace(void)
+{
+	cr_assert_eq(truncate(file(), FIRST), 0);
+	fixture_patch(file(), 15, "00000006", 8);
+	add(6, MSG_OLD, "other");
+	add(0, 0, "third");
+}
+
+static void expect_text(const char *name, const char *want)
+{
+	char path[400], text[8] = "";
+	int fd;
+
+	(void)snprintf(path, sizeof(path),
+		       "%s/to/%s.V4b000001F0000002aD4f002090.janusmail,S=5",
+		       fixture_dir(), name);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		fd = open(strcat(path, ":2,"), O_RDONLY);
+	cr_assert_geq(fd, 0, "%s", path);
+	cr_expect_eq(read(fd, text, sizeof(text)), 5);
+	cr_expect_str_eq(text, want);
+	(void)close(fd);
+}
+
+TEST(convert, another_message_in_its_place_is_not_taken_for_it)
+{
+	begin();
+	header(4);
+	add(0, 0, "first");
+	add(0, 0, "other");
+	open_box();
+	make_folder();
+	told.elsewhere = 5; /* so that it is not read, and missed */
+	told.after_scan = replace;
+	(void)convert();
+	expect_text("cur/6", "other");
+	expect_text("new/7", "third");
 	finish();
 }
 
