@@ -17,7 +17,7 @@
 #include "fs/user.h"
 
 enum {
-	WAKERS = 4,
+	WAKERS = 8,
 	PER_USER = 2, /* his directories may be locked for long */
 };
 

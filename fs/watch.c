@@ -39,7 +39,6 @@ enum {
 	AGAIN_TRIES = 60,  /* of them */
 	AGAIN_RARE_MS = 10000, /* this */
 	LIST_AGAIN_MS = 1000,
-	EARLY_MS = 100,
 	LOOK_MS = 300, /* between two walks over a mail directory */
 	REST_SHARE = 10,
 	REST_MAX_MS = 5000,
@@ -243,13 +242,25 @@ static int64_t look_for_folders(struct user *u)
 	return LOOK_MS;
 }
 
+/* What is made before there is a watch for it tells nobody: one more look for
+ * folders, when there was none. */
+static void look_at_dirs(struct user *u)
+{
+	struct watch_user *wu = &u->watch;
+	bool had_all = atomic_load(&wu->how) == WATCHED_INOTIFY && !wu->missing;
+
+	watch_dirs_user(u);
+	if (!had_all && atomic_load(&wu->how) != WATCHED_POLL)
+		watch_ask_folders(u, 1, 0);
+}
+
 static int64_t do_user(struct user *u)
 {
 	unsigned what = atomic_exchange(&u->watch.what, 0);
 	int64_t again = 0;
 
 	if (what & WATCH_DIRS)
-		watch_dirs_user(u);
+		look_at_dirs(u);
 	if (what & WATCH_FOLDERS)
 		again = look_for_folders(u);
 	if (what & WATCH_ALL)

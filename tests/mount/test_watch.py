@@ -254,6 +254,35 @@ class Watch(harness.Case):
         took = w.took(lambda: self.append('alice', 'mail/box', 4))
         self.assertIsNotNone(took)
 
+    def test_too_many_changes(self):
+        """The kernel forgets some: everything is looked at."""
+        with open('/proc/sys/fs/inotify/max_queued_events') as f:
+            limit = int(f.read())
+        harness.skip_unless(limit <= 100000, 'it never forgets')
+        self.start()
+        os.listdir(f'{self.top}/new')
+        w = self.watcher(f'{self.top}/new')
+        harness.wait_for('watches', lambda:
+                         self.watch_of('alice')['how'] == 'inotify')
+        self.r.daemon.send_signal(signal.SIGSTOP)
+        try:
+            path = self.r.legacy_file('alice', 'mail', 'nothing')
+            for _ in range(limit // 2 + 1):
+                os.close(os.open(path, os.O_CREAT))
+                os.unlink(path)
+            self.append('alice', 'INBOX', 4)
+            self.r.put('alice', 'mail/late', mbxfile.mailbox(1))
+            self.mkdirs('later')
+        finally:
+            self.r.daemon.send_signal(signal.SIGCONT)
+        self.assertTrue(w.events(10))
+        harness.wait_for('a folder', lambda: self.state('late'), 10)
+        self.assertIn('too many changes at once', self.r.log())
+        harness.wait_for('watches', lambda:
+                         self.watch_of('alice')['places'] == 5)
+        self.r.put('alice', 'mail/later/box', mbxfile.mailbox(1))
+        harness.wait_for('another', lambda: self.state('later.box'), 5)
+
     def test_a_first_inbox(self):
         self.r = self.rig()
         self.r.user('alice')
