@@ -227,6 +227,13 @@ class Again(harness.Case):
         self.assertEqual((text['copied'], text['unchanged']), (0, 2))
         self.assert_same(before, harness.snapshot(root))
 
+    def test_verify_finds_no_difference(self):
+        rig, _ = self.start('inbox', 'flags', 'bodies', 'dates', 'tail')
+        # As an admin has it in his fstab.
+        r = rig.tool('verify', spec(rig) + ',mirror=off,index=/x',
+                     f'maildir:{rig.path("out")}')
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+
     def test_what_changed_in_uw_follows(self):
         rig, root = self.start()
         uw = writer.Talk(self, [os.path.join(os.path.dirname(harness.CC_MAKE),
