@@ -237,6 +237,20 @@ static void add_gone(struct writing *w, const struct index_folder *row)
 		w->highest = row->uidnext - 1;
 }
 
+/* Mail shows all the same when that fails, and it is tried again: at worst a
+ * message will have two UIDs. */
+static void take_uids(struct folder *f, int dir, struct writing *w)
+{
+	int ret = raise_next(f, dir, w->highest);
+
+	if (ret == 0)
+		return;
+	log_trace(LOG_SYNC, "folder %u: next UID %u: %d", f->id.number,
+		  w->highest + 1, ret);
+	w->highest = w->listed;
+	f->late = true;
+}
+
 /*
  * With the lock file. What has a line must show before the lock is let go: who
  * has it next makes messages of the lines, and those that a listing lacks then
@@ -258,10 +272,10 @@ static int catch_up(struct folder *f, int dir, const struct index_folder *row)
 		ret = bump_both(f);
 	if (ret == 0 && w.count > 0)
 		ret = append(dir, text, len);
-	if (ret == 0 && w.highest > w.listed)
-		ret = raise_next(f, dir, w.highest);
 	if (ret < 0)
 		return ret;
+	if (w.highest > w.listed)
+		take_uids(f, dir, &w);
 	if (w.highest > f->listed)
 		f->listed = w.highest;
 	folder_show_up_to(f, row->uidnext - 1);

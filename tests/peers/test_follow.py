@@ -80,6 +80,20 @@ class Follow(harness.Case):
         # A line would become a message of Dovecot's, and be expunged.
         self.assertEqual(set(self.uidlist()), self.names())
 
+    def test_a_header_that_cannot_be_written(self):
+        """What has come shows all the same, and it is tried again."""
+        self.start(mbxfile.mailbox(3))
+        self.names()
+        tmp = f'{self.r.store}/alice/dovecot-uidlist.tmp'
+        os.mkdir(tmp)
+        self.append(5, 9, b'Subject: five\r\n\r\n5\r\n')
+        harness.wait_for('four names', lambda: len(self.names()) == 4)
+        self.assertEqual(set(self.uidlist()), self.names())
+        self.assertEqual(self.next_uid(), 6)
+        os.rmdir(tmp)
+        harness.wait_for('the next UID', lambda: len(self.names()) == 4
+                         and self.next_uid() == 10)
+
     def test_a_disagreement_is_shown(self):
         """A list from elsewhere gives a message another UID."""
         self.start(mbxfile.mailbox(3))
