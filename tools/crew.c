@@ -62,7 +62,7 @@ static int wanted_names(struct crew *c)
 
 			found = found ||
 				(s && s->many &&
-				 names_has(&s->users, w->list[i]));
+				 names_has_sorted(&s->users, w->list[i]));
 		}
 		if (found)
 			ret = names_add(&c->names, w->list[i]);
@@ -99,7 +99,7 @@ static void open_sides(struct crew *c, struct crew_user *u)
 		struct source *s = c->work->side[i];
 		const char *name = s && s->many ? u->name : "";
 
-		u->err[i] = !s || !names_has(&s->users, name)
+		u->err[i] = !s || !names_has_sorted(&s->users, name)
 			? -ENOENT
 			: s->ops->user(s, name, &u->side[i]);
 	}

@@ -53,6 +53,12 @@ bool names_has(const struct names *n, const char *name)
 	return false;
 }
 
+bool names_has_sorted(const struct names *n, const char *name)
+{
+	return n->count > 0 &&
+		bsearch(&name, n->list, n->count, sizeof(*n->list), by_text);
+}
+
 void names_fini(struct names *n)
 {
 	for (size_t i = 0; i < n->count; i++)

@@ -20,4 +20,6 @@ MUST_CHECK int names_add(struct names *n, const char *name);
 void names_sort(struct names *n);
 /** names_has - whether @name is in a list; which need not be sorted */
 bool names_has(const struct names *n, const char *name);
+/** names_has_sorted - the same in a list that is: after names_sort() */
+bool names_has_sorted(const struct names *n, const char *name);
 void names_fini(struct names *n);

@@ -6,6 +6,8 @@
 #include "compat/clock.h"
 #include "tools/human.h"
 
+enum { EVERY_MS = 250 };
+
 /* What was done in less than this says little about the rest. */
 static const double enough = 0.001;
 
@@ -41,14 +43,15 @@ const char *progress_line(const struct crew_progress *now, int64_t ms,
 
 void progress_show(struct progress *p, const struct crew_progress *now)
 {
+	int64_t ms = clock_ms();
 	char line[200];
 
-	if (!p->on)
+	if (!p->on || ms - p->last_ms < EVERY_MS)
 		return;
 	(void)fprintf(stderr, "\r%s\033[K",
-		      progress_line(now, clock_ms() - p->start_ms, line,
-				    sizeof(line)));
+		      progress_line(now, ms - p->start_ms, line, sizeof(line)));
 	p->shown = true;
+	p->last_ms = ms;
 }
 
 void progress_clear(struct progress *p)

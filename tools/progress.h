@@ -12,10 +12,11 @@
 struct progress {
 	bool on;
 	bool shown; /* the line stands there */
-	int64_t start_ms;
+	int64_t start_ms, last_ms;
 };
 
 void progress_start(struct progress *p);
+/** progress_show - may be called more often than anybody reads */
 void progress_show(struct progress *p, const struct crew_progress *now);
 /** progress_clear - before anything else is written to the terminal */
 void progress_clear(struct progress *p);

@@ -190,7 +190,7 @@ static void check_subscribed(struct run *run, const struct crew_user *u, int i)
 	char name[FACT_NAME_MAX + 1];
 
 	for (size_t k = 0; k < s->subscribed.count; k++) {
-		if (names_has(&o->subscribed, s->subscribed.list[k]))
+		if (names_has_sorted(&o->subscribed, s->subscribed.list[k]))
 			continue;
 		fact_name(s->subscribed.list[k], name);
 		tell_user(run, u, FINDING_SUBSCRIBED, i, name);

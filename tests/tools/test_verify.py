@@ -2,11 +2,14 @@
 """janusmail verify and manifest: each planted fault is found and named, and
 where there is none, none is found."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import smtplib
+import subprocess
 import sys
 
 sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
@@ -385,6 +388,34 @@ class Manifests(Verify):
         self.assertRegex(text, r'folder flags .* damage=record\\x20at')
         self.assert_finds([('alice', 'flags', None, 'damaged')] * 2,
                           f'manifest:{one}', self.mbx, TROUBLE)
+
+
+class Terminal(Verify):
+    def test_how_far_it_is(self):
+        """On a terminal a line says so, and is gone at the end."""
+        self.r = self.rig()
+        for n in range(6):
+            self.r.user(f'user{n}', 'many' if n == 3 else 'inbox')
+        spec = (f'mbx:inbox={self.r.legacy}/%u/INBOX,'
+                f'folders={self.r.legacy}/%u/mail')
+        master, slave = pty.openpty()
+        proc = subprocess.Popen(
+            [harness.TOOL, 'manifest', '--jobs', '1', spec], stderr=slave,
+            stdout=subprocess.DEVNULL, env={**os.environ, **self.r.env()})
+        os.close(slave)
+        text = b''
+        with contextlib.suppress(OSError):      # EIO at its end
+            while part := os.read(master, 4096):
+                text += part
+        os.close(master)
+        self.assertEqual(proc.wait(harness.WAIT), 0, text)
+        shown = re.findall(r'\r(\d+) %, (\d) of 6 users, ([\d,]+) messages, '
+                           r'[\d,]+/s, \S+ left\x1b\[K', text.decode())
+        self.assertTrue(shown, text)
+        self.assertEqual([int(s[0]) for s in shown],
+                         sorted(int(s[0]) for s in shown))
+        self.assertTrue(all(int(s[0]) <= 100 for s in shown))
+        self.assertTrue(text.endswith(b'\r\x1b[K'), text[-40:])
 
 
 class Live(Verify):
