@@ -32,26 +32,35 @@ static bool is_orphan(int fd)
 	return kill((pid_t)pid, 0) < 0 && errno == ESRCH;
 }
 
+/* Whether the name still shows the file at @fd. */
+static bool is_dot(const struct spoollock *l, int fd)
+{
+	struct stat st, now;
+
+	return fstat(fd, &st) == 0 &&
+		fstatat(l->dir, l->dot, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+		now.st_ino == st.st_ino && now.st_dev == st.st_dev;
+}
+
 /* Only the one that was looked at is broken: its maker may have removed it, and
  * another have made his. */
 static void break_stale(const struct spoollock *l)
 {
 	AUTO_FD int fd = io_open_beneath(l->dir, l->dot, O_RDONLY);
-	struct stat st, now;
+	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
 	if (!is_orphan(fd) && time(NULL) <= st.st_ctim.tv_sec + STALE_S)
 		return;
-	if (fstatat(l->dir, l->dot, &now, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    now.st_ino != st.st_ino || now.st_dev != st.st_dev)
+	if (!is_dot(l, fd))
 		return;
 	log_warn("spool: %s: nobody's any more, removed", l->dot);
 	(void)unlinkat(l->dir, l->dot, 0);
 }
 
 /* For everybody to break, as UW makes it. */
-static int make_dot(const struct spoollock *l)
+static int make_dot(struct spoollock *l)
 {
 	AUTO_FD int fd = openat(l->dir, l->dot,
 				O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -65,6 +74,7 @@ static int make_dot(const struct spoollock *l)
 	/* An empty one does as well. */
 	if (write(fd, text, (size_t)len) != len)
 		log_trace(LOG_LOCK, "spool: %s: no pid in it", l->dot);
+	l->dot_fd = base_steal_fd(&fd);
 	return 0;
 }
 
@@ -80,16 +90,27 @@ static int try_dot(struct spoollock *l)
 	if (ret == -EACCES && fstat(l->dir, &st) == 0 &&
 	    st.st_uid != l->opt.uid)
 		ret = make_dot(l);
-	l->has_dot = ret == 0;
 	return ret == -EACCES || ret == -EROFS ? 0 : ret;
 }
 
 static void drop_dot(struct spoollock *l)
 {
-	if (l->has_dot && unlinkat(l->dir, l->dot, 0) < 0)
+	if (l->dot_fd < 0)
+		return;
+	if (!is_dot(l, l->dot_fd))
+		log_warn("spool: %s: removed or replaced while we held it",
+			 l->dot);
+	else if (unlinkat(l->dir, l->dot, 0) < 0)
 		log_warn("spool: %s: cannot be removed: %s", l->dot,
 			 strerrordesc_np(errno));
-	l->has_dot = false;
+	base_auto_close(&l->dot_fd);
+	l->dot_fd = -1;
+}
+
+void spoollock_refresh(const struct spoollock *l)
+{
+	if (l->dot_fd >= 0)
+		(void)futimens(l->dot_fd, NULL);
 }
 
 /* ---- all of them --------------------------------------------------------- */
@@ -197,9 +218,12 @@ int spoollock_take(const struct pattern *p, const char *user,
 {
 	int ret;
 
-	*out = (struct spoollock){
-		.fd = -1, .dir = -1, .pattern = p, .user = user, .opt = *opt
-	};
+	*out = (struct spoollock){ .fd = -1,
+				   .dir = -1,
+				   .dot_fd = -1,
+				   .pattern = p,
+				   .user = user,
+				   .opt = *opt };
 	out->opt.ms = 0;
 	ret = open_file(out);
 	if (ret == 0)
@@ -208,6 +232,8 @@ int spoollock_take(const struct pattern *p, const char *user,
 		ret = mbxlock_parse(out->fd, &out->opt, &out->session);
 	if (ret == 0) {
 		out->in_session = true;
+		/* A session that was killed left its pid, now anybody's. */
+		(void)!ftruncate(out->session.fd, 0);
 		ret = spoollock_resume(out);
 	}
 	if (ret == 0)

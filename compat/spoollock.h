@@ -3,12 +3,13 @@
  *
  * UW's unix driver and the MTAs have four between them, and all are taken:
  *
- *   the session lock  flock on /tmp/.DEV.INO of the spool: who has it may
- *change the spool, other sessions of UW only read, and do not take mail out of
- *it. Quirk: UW writes its pid there, and who wants the lock sends that process
- *SIGUSR2; ours stays empty. SPOOL.lock	made with O_EXCL; left out where we may
- *not make it, as UW does flock	exclusive, on the spool fcntl	on the whole
- *spool, for MTAs that use nothing else
+ * - the session lock, flock on /tmp/.DEV.INO of the spool: who has it may
+ * change the spool; other sessions of UW only read, and do not take mail out of
+ * it. Quirk: UW writes its pid there, and who wants the lock sends that process
+ *   SIGUSR2; ours is empty
+ * - SPOOL.lock, made with O_EXCL; left out where we may not make it, as UW does
+ * - flock on the spool, exclusive
+ * - fcntl on the whole spool, for MTAs that use nothing else
  *
  * Nobody is waited for longer than a second: a delivery agent that finds the
  * spool locked tries again, and so do we.
@@ -33,8 +34,9 @@ struct spoollock {
 	const char *user;
 	struct mbxlock_options opt;
 	struct mbxparse session;
-	bool in_session, has_dot;
-	int dir; /* where it lies */
+	bool in_session;
+	int dot_fd; /* of SPOOL.lock if we made it */
+	int dir;    /* where it lies */
 	char dot[NAME_MAX + 1];
 };
 
@@ -54,4 +56,7 @@ void spoollock_pause(struct spoollock *l);
 /** spoollock_resume - Return: as spoollock_take(); -ESTALE when the spool is
  * another file now. Paused still, if not 0. */
 MUST_CHECK int spoollock_resume(struct spoollock *l);
+/** spoollock_refresh - call it now and then: nobody is to take SPOOL.lock for
+ * left over because it is old */
+void spoollock_refresh(const struct spoollock *l);
 void spoollock_drop(struct spoollock *l);
