@@ -19,9 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "compat/clock.h"
 #include "compat/io.h"
 #include "compat/log.h"
 #include "compat/mbxlock.h"
+#include "compat/mbxrec.h"
 #include "compat/spool.h"
 #include "compat/spoollock.h"
 
@@ -29,6 +31,7 @@ enum {
 	ROUNDS = 5, /* as long as somebody appends without asking */
 	PATIENCE_MS = 200,
 	PAUSE_MS = 1500, /* UW looks for the lock file every second */
+	LINGER_MS = 10000,
 	CHUNK = 1 << 16,
 };
 
@@ -52,6 +55,7 @@ struct taking {
 	struct box *box;
 	int notes;
 	const atomic_bool *stop;
+	int64_t linger_ms; /* of clock_ms(), once it is stopped; 0 */
 	struct spoollock lock;
 	struct scratch spool; /* a copy: nobody can cut it under us */
 	size_t left;	      /* octets of it that stay */
@@ -232,7 +236,7 @@ static int64_t date_of(const struct spool_mail *m)
 	if (m->has_zone || !gmtime_r(&as_utc, &tm))
 		return m->date;
 	tm.tm_isdst = -1;
-	return mktime(&tm);
+	return mbx_date_clamp(mktime(&tm));
 }
 
 /* ---- the INBOX is locked ------------------------------------------------- */
@@ -356,14 +360,26 @@ static int take_one(struct taking *t, const struct spool_mail *m)
 	return ret;
 }
 
+/* What lies in both places is brought to an end if that is possible: the next
+ * session of UW would take it, too. */
+static bool is_over(struct taking *t)
+{
+	if (!atomic_load(t->stop))
+		return false;
+	if (t->linger_ms == 0)
+		t->linger_ms = clock_ms() + LINGER_MS;
+	return t->out->count == 0 || clock_ms() > t->linger_ms;
+}
+
 static int take_all(struct taking *t, size_t at)
 {
 	struct spool_mail m;
 	int ret;
 
 	while ((ret = spool_next(t->spool.data, t->spool.len, at, &m)) == 0) {
-		if (atomic_load(t->stop))
+		if (is_over(t))
 			return -ECANCELED;
+		spoollock_refresh(&t->lock);
 		ret = take_one(t, &m);
 		if (ret < 0)
 			return ret;

@@ -23,7 +23,7 @@ bool snarf_noted(const struct user *u, int notes);
  * snarf_take - see snarf.h
  * @box: the INBOX, opened for this alone
  * @notes: directory for the note
- * @stop: to be given up as soon as that is safe
+ * @stop: to be given up; soon, once a message was appended
  *
  * Return: 0; -EBADMSG when the spool is no unix mbox; as spoollock_take() and
  * append(). What was appended stays, and will not be appended again.

@@ -15,6 +15,9 @@ import mbxfile      # noqa: E402
 
 # Two are the same octet for octet.
 SUBJECTS = ('one', 'two', 'two', 'three')
+# The last one is of before 1970, in the zone that we run in.
+DATES = {'three': 'Thu Jan  1 00:00:01 1970'}
+ZONE = 'Asia/Tokyo'
 WAIT = 15
 
 
@@ -36,8 +39,9 @@ class Snarf(harness.Case):
         with open(self.path, 'wb') as f:
             f.write(pseudo)
             for s in SUBJECTS:
-                f.write(f'From a@example.test Thu Jan  1 10:00:01 2004\n'
-                        f'Subject: {s}\nStatus: RO\n\n{s}\n\n'.encode())
+                date = DATES.get(s, 'Thu Jan  1 10:00:01 2004')
+                f.write(f'From a@example.test {date}\nSubject: {s}\n'
+                        f'Status: RO\n\n{s}\n\n'.encode())
         uid = self.r.users['alice']
         os.chown(self.path, uid, 8)
         for name in (self.box, self.path):
@@ -58,7 +62,9 @@ class Snarf(harness.Case):
 
     def run_to(self, n):
         """Up to the n-th step. Whether it was stopped."""
-        env = {'IO_STOP_AT': str(n), 'IO_STOP_FROM': self.trigger} if n else {}
+        env = {'TZ': ZONE}
+        if n:
+            env |= {'IO_STOP_AT': str(n), 'IO_STOP_FROM': self.trigger}
         self.r.mount(self.options, env=env)
         proc, self.r.daemon = self.r.daemon, None
         with open(self.trigger, 'w', encoding='ascii'):

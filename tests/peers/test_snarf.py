@@ -347,6 +347,48 @@ class Snarf(harness.Case):
         self.assertEqual(len(got), 400)
         self.assertEqual(len(set(got)), 400)
 
+    def test_an_end_in_the_middle_leaves_nothing_in_both_places(self):
+        self.mount()
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        inbox = self.r.legacy_file('alice', 'INBOX')
+        had, size = len(self.inbox()), os.path.getsize(inbox)
+        self.put(b''.join(mail(n) for n in range(100)))
+        harness.wait_for('some of it',
+                         lambda: os.path.getsize(inbox) > size, 20)
+        self.r.unmount()
+        self.assertEqual(len(self.inbox()), had + 100)
+        self.assertEqual(self.left(), b'')
+
+    def test_its_lock_file_is_ours_alone(self):
+        """It does not grow old; and who makes another one keeps his."""
+        self.mount()
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        self.put(b'')
+        st = os.stat(self.path())
+        session = f'/tmp/.{st.st_dev:x}.{st.st_ino:x}'
+        with open(session, 'xb') as f:
+            os.chmod(session, 0o666)
+            f.write(b'12345')
+        self.put(b''.join(mail(n) for n in range(200)), how='r+b')
+        dot = self.path() + '.lock'
+        harness.wait_for('the lock', self.dot)
+        made = os.stat(dot)
+        self.assertEqual(os.path.getsize(session), 0)
+
+        def younger():
+            now = os.stat(dot)
+            return now.st_ino == made.st_ino and \
+                now.st_ctime_ns > made.st_ctime_ns + 10**8
+        harness.wait_for('it to be renewed', younger, 10)
+        with open(dot + '.mine', 'x', encoding='ascii') as f:
+            f.write(f'{os.getpid()}\n')
+        os.rename(dot + '.mine', dot)
+        harness.wait_for('the end', self.session_is_free, 60)
+        self.assertEqual(self.left(), b'')
+        self.assertTrue(self.dot())
+        os.unlink(dot)
+        self.r.expect_log('alice.lock: removed or replaced')
+
     def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
         self.mount()
         os.listdir(f'{self.r.mnt}/alice/cur')
