@@ -22,7 +22,7 @@
 
 enum {
 	TICK_MS = 2000,
-	SHARE = 50,	  /* of the time is spent on it at most: 1/50 */
+	SHARE = 50,	  /* of the time is spent on looking: 1/50 at most */
 	RETRY_MS = 60000, /* what is wrong stays so for a while */
 	HEAD = 16384,	  /* octets in which UW's own message lies */
 };
@@ -38,7 +38,8 @@ static struct {
 	pthread_cond_t wake;
 	atomic_bool stop;
 	bool started;
-	bool kicked; /* with the lock */
+	bool kicked;	   /* with the lock */
+	int64_t useful_ms; /* of this round, spent on mail that was taken */
 } work = { .notes = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- why it stays where it is -------------------------------------------- */
@@ -133,10 +134,20 @@ static void note_kept(struct user *u, int err)
 	mbxlock_limit(UINT_MAX);
 }
 
+/* Of work; waiting for locks costs nothing. */
+static int64_t spent_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return io_ns(&ts) / 1000000;
+}
+
 static void take_in(struct user *u)
 {
 	struct folder *f = user_folder(u, "");
 	struct snarf_taken taken = { .count = 0 };
+	int64_t began = spent_ms();
 	char name[400];
 	int ret = take(u, f, &taken);
 
@@ -157,6 +168,8 @@ static void take_in(struct user *u)
 	folder_log_name(f, name, sizeof(name));
 	log_info("%s: %u messages came from the spool", name, taken.count);
 	(void)!folder_ready(f); /* logged */
+	if (ret == 0)
+		work.useful_ms += spent_ms() - began;
 }
 
 static int look(struct user *u, void *arg)
@@ -194,15 +207,6 @@ static void pause_for(int64_t ms)
 	(void)pthread_mutex_unlock(&work.lock);
 }
 
-/* Of work; waiting for locks costs nothing. */
-static int64_t spent_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return io_ns(&ts) / 1000000;
-}
-
 static void *run(void *arg)
 {
 	int64_t began, pause;
@@ -210,8 +214,9 @@ static void *run(void *arg)
 	(void)arg;
 	while (!atomic_load(&work.stop)) {
 		began = spent_ms();
+		work.useful_ms = 0;
 		(void)!user_each_attached(work.fs, look, NULL);
-		pause = (spent_ms() - began) * SHARE;
+		pause = (spent_ms() - began - work.useful_ms) * SHARE;
 		pause_for(pause < TICK_MS ? TICK_MS : pause);
 	}
 	return NULL;
