@@ -262,18 +262,22 @@ static int check_spool(const struct taking *t)
 	return 0;
 }
 
+/* Who has the spool then is waited for as long as that may be: nobody has to
+ * wait for us meanwhile. */
 static int let_others(struct taking *t)
 {
 	const struct timespec pause = { .tv_sec = PAUSE_MS / 1000,
 					.tv_nsec = PAUSE_MS % 1000 * 1000000L };
-	struct mbxlock_past past = mbxlock_past();
+	struct mbxlock_wait wait;
 	int ret;
 
 	spoollock_pause(&t->lock);
 	(void)nanosleep(&pause, NULL);
-	ret = spoollock_resume(&t->lock);
-	if (ret == -EAGAIN && past.ino == 0)
-		log_trace(LOG_LOCK, "spool: still locked");
+	wait = mbxlock_wait_start(t->u->fs->opt->lock_ms);
+	do {
+		ret = spoollock_resume(&t->lock);
+	} while (ret == -EAGAIN && !atomic_load(t->stop) &&
+		 mbxlock_wait_more(&wait));
 	return ret == 0 ? check_spool(t) : ret;
 }
 

@@ -339,7 +339,11 @@ class Snarf(harness.Case):
             for _ in range(2):
                 harness.wait_for('others to get at the spool',
                                  lambda: not self.dot(), 20)
+                with open(self.path() + '.lock', 'x', encoding='ascii') as f:
+                    f.write(f'{os.getpid()}\n')
+                    time.sleep(4)
                 self.assertFalse(self.session_is_free())
+                os.unlink(f.name)
                 harness.wait_for('it to be tried again', self.dot, 20)
             self.assertEqual(len(self.inbox()), had + half)
         self.taken()
@@ -388,6 +392,15 @@ class Snarf(harness.Case):
         self.assertTrue(self.dot())
         os.unlink(dot)
         self.r.expect_log('alice.lock: removed or replaced')
+
+    def test_much_mail_does_not_keep_the_next_one_waiting(self):
+        self.mount()
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        had = len(self.inbox())
+        self.put(mail(1, body='\n' * (16 << 20)))
+        self.taken()
+        self.put(mail(2))
+        harness.wait_for('it', lambda: len(self.inbox()) == had + 2, 10)
 
     def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
         self.mount()
