@@ -85,8 +85,8 @@ static void describe(const struct fact *m, char *out)
 		       m->sha256);
 }
 
-/* A file that was delivered through the view, and its copy in the MBX, which has
- * CR LF because UW needs that. */
+/* A file that was delivered through the view, and its copy in the MBX, which
+ * has CR LF because UW needs that. */
 static bool is_mirrored(const struct fact *a, const struct fact *b)
 {
 	return (a->origin == FACT_ORIGIN_DELIVERED) !=
