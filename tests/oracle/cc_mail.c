@@ -13,6 +13,8 @@
  *	attach WORD NAME rw|ro	a session that other lines call WORD; a mailbox
  *				may have several
  *	flag NAME +|- UIDS FLAGS	in the open session, or in one for this
+ *	store NAME +|- UIDS FLAGS	the same, without looking before what
+ *				others did
  *	expunge NAME		the same; all that are \Deleted
  *	ping NAME		the same
  *	show NAME		what the open session believes
@@ -24,8 +26,8 @@
  *	unsubscribe NAME
  *
  * "show" is answered with a line before the "ok": "= UIDVALIDITY UIDLAST TABLE
- * UID:FLAGS:KEYWORDS:MARK...", the table of keywords and those of a message with
- * % behind each, the mark being the value of the header line X-Model.
+ * UID:FLAGS:KEYWORDS:MARK...", the table of keywords and those of a message
+ *with % behind each, the mark being the value of the header line X-Model.
  */
 #include <limits.h>
 
@@ -205,9 +207,10 @@ static int do_work(const char *verb, const char *name)
 	MAILSTREAM *s = b ? b->stream : session(name, 0);
 	char *how = strtok(NULL, " \n"), *uids = strtok(NULL, " \n");
 	char *flags = strtok(NULL, "\n");
-	int ok = s && mail_ping(s);
+	int store = !strcmp(verb, "store");
+	int ok = s && (store || mail_ping(s));
 
-	if (ok && !strcmp(verb, "flag"))
+	if (ok && (store || !strcmp(verb, "flag")))
 		mail_flag(s, uids, flags, ST_UID | (*how == '+' ? ST_SET : 0));
 	if (ok && !strcmp(verb, "expunge"))
 		mail_expunge(s);

@@ -228,7 +228,7 @@ class Book:
                 raise Wrong(f'{where}: {mail!r}, UID {mail.uid}, was '
                             'expunged and is there')
 
-    def check_mail(self, mail, flags, date, octets, where, ignored=()):
+    def check_mail(self, mail, flags, date, octets, where, is_known):
         mail.look(octets, where)
         if mail.date is None:
             mail.date = date
@@ -236,7 +236,7 @@ class Book:
             raise Wrong(f'{where}: {mail!r}: date {date} instead of '
                         f'{mail.date}')
         have = lower(flags)
-        for flag in (have | set(mail.flags)) - set(ignored):
+        for flag in filter(is_known, have | set(mail.flags)):
             if (flag in have) not in mail.allowed(flag):
                 raise Wrong(f'{where}: {mail!r}, UID {mail.uid}: {flag} is '
                             f'{flag in have}, and nobody made it so: '

@@ -149,7 +149,9 @@ class Uw(Actor):
             return
         uids = [u for u, (_, m) in s.mails.items() if m in mails]
         changes = self.flag_changes(mails, flags, value)
-        said = self.ask(f'flag {s.word} {"+" if value else "-"} '
+        verb = self.rnd.choice(('flag', 'store')) \
+            if self.world.conf['blind'] else 'flag'
+        said = self.ask(f'{verb} {s.word} {"+" if value else "-"} '
                         f'{imapraw.as_set(uids)} {" ".join(flags)}',
                         must=False)
         all_done(changes, said is not None)
