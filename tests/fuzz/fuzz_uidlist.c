@@ -1,6 +1,7 @@
 /*
  * The input as a dovecot-uidlist and as a dovecot-keywords file. What was read
- * is written, and reading that gives the same again.
+ * is written, and reading that gives the same again; so does a list whose next
+ * UID was raised, but for that.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -53,6 +54,26 @@ static int rewrite(const char *text, size_t len, char **out, size_t *out_len)
 	return rc;
 }
 
+/* Of a list that was read: only N is another. */
+static void check_raised(const char *text, size_t len)
+{
+	struct uidlist_header was, is;
+	char *out;
+	size_t out_len;
+	FILE *f = open_memstream(&out, &out_len);
+
+	assert(f);
+	assert(uidlist_write_raised(f, text, len, UINT32_MAX));
+	assert(fclose(f) == 0);
+	assert(uidlist_parse(text, len, &was, NULL, NULL) == 0);
+	assert(uidlist_parse(out, out_len, &is, NULL, NULL) == 0);
+	assert(is.uidnext == UINT32_MAX);
+	assert(is.version == was.version);
+	assert(is.uidvalidity == was.uidvalidity);
+	assert(strcmp(is.guid, was.guid) == 0);
+	free(out);
+}
+
 static void check_uidlist(const char *text, size_t len)
 {
 	char *one, *two;
@@ -60,6 +81,7 @@ static void check_uidlist(const char *text, size_t len)
 	int rc = rewrite(text, len, &one, &one_len);
 
 	if (rc == 0) {
+		check_raised(text, len);
 		rc = rewrite(one, one_len, &two, &two_len);
 		assert(rc == 0);
 		assert(one_len == two_len && memcmp(one, two, one_len) == 0);
