@@ -61,6 +61,9 @@ static const char *reason(int err)
 		return "the spool lies on a network filesystem";
 	case -EBADMSG:
 		return "the spool or INBOX is damaged";
+	case -ENOSPC:
+		return "there is too little room in lockdir=, or on the disk "
+		       "of INBOX";
 	case -EFBIG:
 		return "INBOX would grow beyond mbxmax=";
 	case -ENOLINK:

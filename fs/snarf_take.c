@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ enum {
 	PATIENCE_MS = 200,
 	PAUSE_MS = 1500, /* UW looks for the lock file every second */
 	LINGER_MS = 10000,
+	SHARE_OF_ROOM = 4, /* in lockdir=: one part of so many at most */
 	CHUNK = 1 << 16,
 };
 
@@ -392,6 +394,21 @@ static int take_all(struct taking *t, size_t at)
 	return ret == -ENOENT ? 0 : ret;
 }
 
+/* In lockdir= UW, too, needs room, and a file of the user's own may have any
+ * size and lie nowhere. What is copied once more, a message, is smaller. */
+static int check_room(const char *dir, size_t len)
+{
+	struct statvfs fs;
+
+	if (statvfs(dir, &fs) < 0)
+		return -errno;
+	/* Quirk: some filesystems do not say. */
+	if (fs.f_blocks == 0 ||
+	    len <= fs.f_bavail / SHARE_OF_ROOM * fs.f_frsize)
+		return 0;
+	return -ENOSPC;
+}
+
 static int copy_spool(struct taking *t)
 {
 	struct stat st;
@@ -402,6 +419,9 @@ static int copy_spool(struct taking *t)
 	if (fstat(t->lock.fd, &st) < 0)
 		return -errno;
 	len = (size_t)st.st_size;
+	ret = check_room(t->lock.opt.dir, len);
+	if (ret < 0)
+		return ret;
 	ret = scratch_make(&t->spool, t->lock.opt.dir, len);
 	if (ret < 0)
 		return ret;

@@ -402,6 +402,24 @@ class Snarf(harness.Case):
         self.put(mail(2))
         harness.wait_for('it', lambda: len(self.inbox()) == had + 2, 10)
 
+    def test_no_spool_fills_the_directory_of_the_locks(self):
+        locks = self.r.path('locks')
+        os.mkdir(locks)
+        r = harness.run(['mount', '-t', 'tmpfs', '-o', 'size=4M,mode=1777',
+                         'none', locks])
+        harness.skip_unless(r.returncode == 0, f'no tmpfs: {r.stderr}')
+        self.addCleanup(harness.run, ['umount', '-l', locks])
+        # It takes no room where it is, but would there.
+        self.put(mail(1))
+        os.truncate(self.path(), 3 << 20)
+        self.mount(lockdir=locks)
+        had = len(self.inbox())
+        self.r.expect_log('mail stays there: .*too little room in lockdir=')
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        harness.wait_for('the log', lambda: 'too little' in self.r.log(), 20)
+        self.assertEqual(os.path.getsize(self.path()), 3 << 20)
+        self.assertEqual(len(self.inbox()), had)
+
     def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
         self.mount()
         os.listdir(f'{self.r.mnt}/alice/cur')
