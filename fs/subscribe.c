@@ -65,28 +65,44 @@ static size_t line_len(const char *p, const char *end, const char **next)
 
 /* ---- Dovecot's ----------------------------------------------------------- */
 
+/* Lines that name something else. */
+struct outside {
+	size_t count;
+	const char *first;
+	size_t len;
+};
+
 /* With the user's lock. @out: FOLDERNAME_MAX + 1 octets. Return: whether it is
  * a folder of this store. */
 static bool dir_of_line(const struct user *u, const char *line, size_t len,
-			char *out)
+			struct outside *o, char *out)
 {
-	return subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
-				u->fs->opt->dots, out) == 0;
-}
-
-/* The same, for a line that is new. */
-static bool dir_of_new(const struct user *u, const char *line, size_t len,
-		       char *out)
-{
-	char word[PATH_MAX];
 	int ret = subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
 				   u->fs->opt->dots, out);
 
-	if (ret == -EXDEV)
+	if (ret == -EXDEV && o->count++ == 0) {
+		o->first = line;
+		o->len = len;
+	}
+	return ret == 0;
+}
+
+/* One line for all of them: the list is the user's, and may be long. */
+static void say_outside(const struct user *u, const struct outside *o)
+{
+	char word[400];
+
+	if (o->count == 0)
+		return;
+	(void)text_escape(o->first, o->len, word, sizeof(word));
+	if (o->count == 1)
 		log_warn("%s: .mailboxlist: %s names a mailbox outside this "
 			 "store; not subscribed",
-			 u->name, text_escape(line, len, word, sizeof(word)));
-	return ret == 0;
+			 u->name, word);
+	else
+		log_warn("%s: .mailboxlist: %s and %zu more lines name "
+			 "mailboxes outside this store; not subscribed",
+			 u->name, word, o->count - 1);
 }
 
 static int finish(FILE *f)
@@ -102,6 +118,7 @@ static int make_subscriptions(const struct user *u, const struct list *uw,
 {
 	FILE *f = open_memstream(&out->text, &out->len);
 	const char *end = uw->text + uw->len, *next;
+	struct outside outside = { .count = 0 };
 	char dir[FOLDERNAME_MAX + 1];
 
 	if (!f)
@@ -110,9 +127,10 @@ static int make_subscriptions(const struct user *u, const struct list *uw,
 	for (const char *p = uw->text; p < end; p = next) {
 		size_t len = line_len(p, end, &next);
 
-		if (len > 0 && dir_of_new(u, p, len, dir))
+		if (len > 0 && dir_of_line(u, p, len, &outside, dir))
 			subscription_write(f, dir);
 	}
+	say_outside(u, &outside);
 	return finish(f);
 }
 
@@ -299,13 +317,10 @@ static void change_free(struct change *c)
 
 #define AUTO_CHANGE __attribute__((cleanup(change_free)))
 
-typedef bool dir_of_fn(const struct user *u, const char *line, size_t len,
-		       char *out);
-
-/* With the user's lock. The directories of lines of @of that @but has not. */
+/* With the user's lock. The directories of lines of @of that @but has not.
+ * @o: filled in with those that have none */
 static int dirs_of(const struct user *u, const struct words *of,
-		   const struct words *but, dir_of_fn *dir_of_word,
-		   struct list *out)
+		   const struct words *but, struct outside *o, struct list *out)
 {
 	FILE *f = open_memstream(&out->text, &out->len);
 	char dir[FOLDERNAME_MAX + 1];
@@ -314,7 +329,7 @@ static int dirs_of(const struct user *u, const struct words *of,
 		return -ENOMEM;
 	for (size_t i = 0; i < of->count; i++)
 		if (!has_word(but, &of->list[i]) &&
-		    dir_of_word(u, of->list[i].text, of->list[i].len, dir))
+		    dir_of_line(u, of->list[i].text, of->list[i].len, o, dir))
 			(void)fwrite(dir, 1, strlen(dir) + 1, f);
 	return finish(f);
 }
@@ -335,10 +350,10 @@ static int drop_kept(const struct user *u, const struct words *now,
 		     struct list *gone)
 {
 	static const struct words none;
+	struct outside known = { .count = 0 };
 	AUTO_LIST struct list kept = { .text = NULL };
 	size_t to = 0;
-	int ret =
-		gone->len > 0 ? dirs_of(u, now, &none, dir_of_line, &kept) : 0;
+	int ret = gone->len > 0 ? dirs_of(u, now, &none, &known, &kept) : 0;
 
 	for (size_t at = 0, len; ret == 0 && at < gone->len; at += len) {
 		len = strlen(gone->text + at) + 1;
@@ -357,6 +372,7 @@ static int compare(struct user *u, const struct list *uw,
 	AUTO_WORDS struct words in_order = { .count = 0 };
 	AUTO_WORDS struct words now = { .count = 0 };
 	AUTO_WORDS struct words was = { .count = 0 };
+	struct outside outside = { .count = 0 }, known = { .count = 0 };
 	int ret = split(uw, &in_order);
 
 	if (ret == 0)
@@ -365,12 +381,13 @@ static int compare(struct user *u, const struct list *uw,
 		ret = split_sorted(last, &was);
 	(void)pthread_mutex_lock(&u->lock);
 	if (ret == 0)
-		ret = dirs_of(u, &in_order, &was, dir_of_new, &out->more);
+		ret = dirs_of(u, &in_order, &was, &outside, &out->more);
 	if (ret == 0)
-		ret = dirs_of(u, &was, &now, dir_of_line, &out->gone);
+		ret = dirs_of(u, &was, &now, &known, &out->gone);
 	if (ret == 0)
 		ret = drop_kept(u, &now, &out->gone);
 	(void)pthread_mutex_unlock(&u->lock);
+	say_outside(u, &outside);
 	return ret;
 }
 
