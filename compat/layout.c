@@ -66,7 +66,7 @@ int layout_pattern(struct layout *l, const char *name, const char *value,
 			    "%%u (write %%%% for a per cent sign)",
 			    name, value);
 	if (ret < 0)
-		return fail(&s, -EINVAL,
+		return fail(&s, ret,
 			    "%s=%s: the directory before %%u cannot "
 			    "be opened (%s)",
 			    name, value, strerrordesc_np(-ret));
@@ -195,15 +195,29 @@ static const struct {
 	{ "lockwait", set_lockwait },
 };
 
+static size_t find_word(const char *name)
+{
+	size_t i = 0;
+
+	while (i < ARRAY_LEN(words) && strcmp(words[i].name, name) != 0)
+		i++;
+	return i;
+}
+
+bool layout_takes(const char *name)
+{
+	return find_word(name) < ARRAY_LEN(words);
+}
+
 int layout_word(struct layout *l, const char *name, const char *value,
 		char *err, size_t size)
 {
 	struct saying s = { err, size };
+	size_t i = find_word(name);
 
-	for (size_t i = 0; i < ARRAY_LEN(words); i++)
-		if (strcmp(words[i].name, name) == 0)
-			return words[i].set(l, value, &s);
-	return -ENOENT;
+	return i < ARRAY_LEN(words)
+		? words[i].set(l, value, &s)
+		: fail(&s, -EINVAL, "unknown option %s=", name);
 }
 
 /* ---- what was not said --------------------------------------------------- */
@@ -309,22 +323,19 @@ static int take_word(char *word, void *arg)
 {
 	const struct parsing *p = arg;
 	char *eq = strchr(word, '=');
-	int ret = -ENOENT;
 
-	if (eq) {
+	if (eq)
 		*eq = '\0';
-		if (strcmp(word, "store") == 0)
-			return note_store(p, eq + 1);
-		ret = layout_word(p->l, word, eq + 1, p->s->err, p->s->size);
-		if (ret == -ENOENT && is_other(word))
-			ret = 0;
-	}
-	return ret == -ENOENT
-		? fail(p->s, -EINVAL,
-		       "%s: is none of inbox= folders= subscriptions= dots= "
-		       "owner= lockdir= lockwait=",
-		       word)
-		: ret;
+	if (eq && strcmp(word, "store") == 0)
+		return note_store(p, eq + 1);
+	if (eq && layout_takes(word))
+		return layout_word(p->l, word, eq + 1, p->s->err, p->s->size);
+	if (eq && is_other(word))
+		return 0;
+	return fail(p->s, -EINVAL,
+		    "%s: is none of inbox= folders= subscriptions= dots= "
+		    "owner= lockdir= lockwait=",
+		    word);
 }
 
 static int take_folders(struct layout *l, const char *path,
@@ -406,17 +417,16 @@ const struct pattern *layout_place(const struct layout *l, unsigned n)
 	return n == l->inbox_count && l->has_folders ? &l->folders : NULL;
 }
 
-const char *layout_prefix(const struct layout *l)
+const char *layout_prefix(const struct pattern *folders,
+			  const struct pattern *list)
 {
-	const char *home_end = l->has_subscriptions
-		? strrchr(l->subscriptions.text, '/')
-		: NULL;
-	size_t len = home_end ? (size_t)(home_end - l->subscriptions.text) : 0;
+	const char *home_end = list ? strrchr(list->text, '/') : NULL;
+	size_t len = home_end ? (size_t)(home_end - list->text) : 0;
 
-	if (home_end && l->has_folders &&
-	    strncmp(l->folders.text, l->subscriptions.text, len) == 0 &&
-	    l->folders.text[len] == '/')
-		return l->folders.text + len + 1;
+	if (home_end && folders &&
+	    strncmp(folders->text, list->text, len) == 0 &&
+	    folders->text[len] == '/')
+		return folders->text + len + 1;
 	return "";
 }
 

@@ -13,7 +13,7 @@
  * or layout_parse(), which is all of that for a text.
  *
  * @err, wherever it is asked for: for people, without a final stop; set when
- * the result is neither 0 nor -ENOENT.
+ * the result is not 0.
  */
 #pragma once
 
@@ -48,8 +48,10 @@ struct layout {
 void layout_init(struct layout *l);
 void layout_fini(struct layout *l);
 
-/** layout_word - Return: 0; -ENOENT when @name is none of the words above;
- * -EINVAL for what people must correct; -errno */
+/** layout_takes - whether @name is one of the words above */
+bool layout_takes(const char *name);
+/** layout_word - @name: one of them. Return: 0; -EINVAL for what people must
+ * correct; -errno */
 MUST_CHECK int layout_word(struct layout *l, const char *name,
 			   const char *value, char *err, size_t size);
 
@@ -80,9 +82,11 @@ MUST_CHECK int layout_parse(struct layout *l, const char *text,
 /** layout_place - the n-th pattern that names a user's mail; NULL at the end */
 const struct pattern *layout_place(const struct layout *l, unsigned n);
 
-/** layout_prefix - how UW names what lies in folders=, seen from the home:
- * "mail" for /home/%u/mail; "" when it is the home */
-const char *layout_prefix(const struct layout *l);
+/** layout_prefix - how UW names what lies in folders=, seen from the home that
+ * @list lies in: "mail" for /home/%u/mail; "" when it is the home
+ * @folders, @list: folders= and subscriptions=; NULL: none */
+const char *layout_prefix(const struct pattern *folders,
+			  const struct pattern *list);
 
 /** layout_mbx - how the mailboxes of a user are to be opened; the layout must
  * outlive what is opened so */

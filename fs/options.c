@@ -12,11 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "compat/layout.h"
 #include "compat/text.h"
 #include "fs/fuseopts.h"
 #include "fs/options_internal.h"
 
-enum { LOCK_MS_DEFAULT = 10000, POLL_MS_DEFAULT = 1000 };
+enum { POLL_MS_DEFAULT = 1000 };
 
 /* ---- -o lists ------------------------------------------------------------ */
 
@@ -37,19 +38,20 @@ static int fuse_option(struct options_parser *p, const char *word)
 		: 0;
 }
 
-static int one_option(struct options_parser *p, char *word)
+static int one_option(char *word, void *arg)
 {
+	struct options_parser *p = arg;
 	char *eq = strchr(word, '=');
-	size_t len = eq ? (size_t)(eq - word) : strlen(word);
 
-	if (options_takes(word, len)) {
-		if (!eq)
-			return options_fail(p, -EINVAL,
-					    "-o %s needs a value: %s=...", word,
-					    word);
+	if (eq)
 		*eq = '\0';
-		return options_set(p, word, eq + 1);
-	}
+	if (options_takes(word))
+		return eq ? options_set(p, word, eq + 1)
+			  : options_fail(p, -EINVAL,
+					 "-o %s needs a value: %s=...", word,
+					 word);
+	if (eq)
+		*eq = '=';
 	if (strcmp(word, "readdirplus") == 0) {
 		p->out->readdirplus = true;
 		return 0;
@@ -68,31 +70,11 @@ static int one_option(struct options_parser *p, char *word)
 			    word);
 }
 
-/* Splits at commas; "\," is a comma in a value. */
 static int option_list(struct options_parser *p, const char *list)
 {
-	AUTO_FREE char *copy = strdup(list);
-	char *in = copy, *out = copy, *word = copy;
-	int ret = 0;
+	int ret = text_list(list, one_option, p);
 
-	if (!copy)
-		return options_fail(p, -ENOMEM, "out of memory");
-	for (; ret == 0; in++) {
-		if (in[0] == '\\' && (in[1] == ',' || in[1] == '\\')) {
-			*out++ = *++in;
-		} else if (*in == ',' || *in == '\0') {
-			bool last = *in == '\0';
-
-			*out++ = '\0';
-			ret = one_option(p, word);
-			word = out;
-			if (last)
-				break;
-		} else {
-			*out++ = *in;
-		}
-	}
-	return ret;
+	return ret == -ENOMEM ? options_fail(p, ret, "out of memory") : ret;
 }
 
 /* ---- the command line ---------------------------------------------------- */
@@ -108,29 +90,17 @@ static int check(struct options_parser *p)
 		return options_fail(p, -EINVAL,
 				    "no store: add -o store=DIR, an empty "
 				    "directory or a Maildir++ tree");
-	for (unsigned i = 0; i < o->inbox_count; i++)
-		if (o->multi && !pattern_has_user(&o->inbox[i]))
-			return options_fail(p, -EINVAL,
-					    "inbox=%s: has no %%u, but "
-					    "another pattern has",
-					    o->inbox[i].text);
-	if (o->multi && o->has_folders && !pattern_has_user(&o->folders))
-		return options_fail(
-			p, -EINVAL,
-			"folders=%s: has no %%u, but another pattern has",
-			o->folders.text);
-	if (o->multi && o->has_control && !pattern_has_user(&o->control))
+	if (p->legacy->multi && o->has_control &&
+	    !pattern_has_user(&o->control))
 		return options_fail(p, -EINVAL, "control=%s: needs a %%u",
 				    o->control.text);
-	if (o->multi && o->has_spool && !pattern_has_user(&o->spool))
+	if (p->legacy->multi && o->has_spool && !pattern_has_user(&o->spool))
 		return options_fail(p, -EINVAL, "spool=%s: needs a %%u",
 				    o->spool.text);
-	if (o->has_spool && o->inbox_count == 0)
+	if (o->has_spool && p->legacy->inbox_count == 0)
 		return options_fail(
 			p, -EINVAL,
 			"spool= needs inbox=, where its mail is to go");
-	if (o->multi && o->inbox_count == 0 && !o->has_folders)
-		return options_fail(p, -EINVAL, "%%u needs inbox= or folders=");
 	return 0;
 }
 
@@ -155,64 +125,6 @@ static int default_index(struct options_parser *p)
 	if (text_path(path, sizeof(path), "/var/lib/janusmail/%s", name) < 0)
 		return options_fail(p, -EINVAL, "add -o index=DIR");
 	return options_set(p, "index", path);
-}
-
-/* Octets of the text that name the home: the directory that %u names, or,
- * without %u, the one that the mailbox or the mail directory lies in. 0: there
- * is no home to look in (/var/mail/%u). */
-static size_t home_len(const struct pattern *from)
-{
-	const char *text = from->text;
-	size_t i = 0;
-
-	if (!pattern_has_user(from))
-		return (size_t)(strrchr(text, '/') - text) + 1;
-	if (*from->rest == '\0')
-		return 0;
-	while (text[i] != '%' || text[i + 1] != 'u')
-		i += text[i] == '%' ? 2 : 1; /* "%%" */
-	return i + strcspn(text + i, "/") + 1;
-}
-
-/* With %u the text is a pattern already; without, it is a plain path. */
-static int subscriptions_in_home(struct options_parser *p,
-				 const struct pattern *from)
-{
-	const char *text = from->text;
-	size_t len = home_len(from), used = 0;
-	char home[PATH_MAX], path[PATH_MAX];
-
-	if (len == 0)
-		return 0;
-	for (size_t i = 0; i < len && used < sizeof(home) - 2; i++) {
-		home[used++] = text[i];
-		if (text[i] == '%' && !pattern_has_user(from))
-			home[used++] = '%';
-	}
-	home[used] = '\0';
-	if (text_path(path, sizeof(path), "%s.mailboxlist", home) < 0)
-		return options_fail(p, -EINVAL, "a path is too long");
-	return options_set(p, "subscriptions", path);
-}
-
-static int default_subscriptions(struct options_parser *p)
-{
-	struct options *o = p->out;
-	int ret = 0;
-
-	for (unsigned i = 0; i < o->inbox_count; i++)
-		if (ret == 0 && !o->has_subscriptions)
-			ret = subscriptions_in_home(p, &o->inbox[i]);
-	if (ret == 0 && !o->has_subscriptions && o->has_folders)
-		ret = subscriptions_in_home(p, &o->folders);
-	return ret;
-}
-
-static int default_lockdir(struct options_parser *p)
-{
-	return p->out->lockdir
-		? 0
-		: options_set_path(p, "lockdir", "/tmp", &p->out->lockdir);
 }
 
 static int flag_letters(struct options_parser *p, const char *arg)
@@ -286,18 +198,48 @@ static void clear(struct options *opt)
 	opt->spool.base_fd = -1;
 }
 
+/* What it holds is the options' from now on. */
+static void take_layout(struct options *o, struct layout *l)
+{
+	memcpy(o->inbox, l->inbox, sizeof(o->inbox));
+	o->inbox_count = l->inbox_count;
+	o->folders = l->folders;
+	o->subscriptions = l->subscriptions;
+	o->has_folders = l->has_folders;
+	o->has_subscriptions = l->has_subscriptions;
+	o->lockdir = l->lockdir;
+	o->lock_ms = l->lock_ms;
+	o->dots = l->dots;
+	o->has_owner = l->has_owner;
+	o->owner_uid = l->owner_uid;
+	o->owner_gid = l->owner_gid;
+	o->multi = l->multi;
+	layout_init(l);
+}
+
+static int finish(struct options_parser *p)
+{
+	int ret = check(p);
+
+	p->out->has_lockdir = p->legacy->lockdir != NULL;
+	if (ret == 0)
+		ret = layout_finish(p->legacy, p->err, p->err_size);
+	return ret == 0 ? default_index(p) : ret;
+}
+
 int options_parse(int argc, char **argv, struct options *out, char *err,
 		  size_t err_size)
 {
-	struct options_parser p = { .out = out,
-				    .err = err,
-				    .err_size = err_size };
+	struct layout legacy;
+	struct options_parser p = {
+		.out = out, .legacy = &legacy, .err = err, .err_size = err_size
+	};
 	const char *words[2];
 	unsigned count = 0;
 	int ret = 0;
 
 	clear(out);
-	out->lock_ms = LOCK_MS_DEFAULT;
+	layout_init(&legacy);
 	out->poll_ms = POLL_MS_DEFAULT;
 	for (int i = 1; ret == 0 && i < argc; i++) {
 		if (strcmp(argv[i], "-o") != 0)
@@ -310,16 +252,13 @@ int options_parse(int argc, char **argv, struct options *out, char *err,
 		else
 			ret = option_list(&p, argv[++i]);
 	}
-	if (ret < 0 || out->show_help || out->show_version)
-		return ret;
-	ret = positional(&p, words, count);
-	if (ret == 0)
-		ret = check(&p);
-	if (ret == 0)
-		ret = default_index(&p);
-	if (ret == 0)
-		ret = default_subscriptions(&p);
-	return ret == 0 ? default_lockdir(&p) : ret;
+	if (ret == 0 && !out->show_help && !out->show_version) {
+		ret = positional(&p, words, count);
+		if (ret == 0)
+			ret = finish(&p);
+	}
+	take_layout(out, &legacy);
+	return ret;
 }
 
 void options_fini(struct options *opt)

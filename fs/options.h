@@ -10,9 +10,10 @@
 
 #include "compat/base.h"
 #include "compat/foldername.h"
+#include "compat/layout.h"
 #include "compat/pattern.h"
 
-enum { OPTIONS_INBOX_MAX = 8 };
+enum { OPTIONS_INBOX_MAX = LAYOUT_INBOX_MAX };
 
 enum options_scan {
 	SCAN_BACKGROUND, /* all folders, one after the other, after mounting */

@@ -5,20 +5,21 @@
 
 #include <stddef.h>
 
+#include "compat/layout.h"
 #include "fs/options.h"
 
 struct options_parser {
 	struct options *out;
-	char *err; /* for people */
+	struct layout *legacy; /* goes into it when all is said */
+	char *err;	       /* for people */
 	size_t err_size;
 };
 
 /** options_fail - say what is wrong. Return: @code */
 int options_fail(struct options_parser *p, int code, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
-/** options_takes - whether the @len octets at @name are an option that takes a
- * value */
-bool options_takes(const char *name, size_t len);
+/** options_takes - whether @name is an option that takes a value */
+bool options_takes(const char *name);
 /** options_set - -o @name=@value. Return: 0; -EINVAL, -errno (said) */
 MUST_CHECK int options_set(struct options_parser *p, const char *name,
 			   const char *value);

@@ -10,6 +10,7 @@
 
 #include "compat/dotlock.h"
 #include "compat/io.h"
+#include "compat/layout.h"
 #include "compat/log.h"
 #include "compat/subscriptions.h"
 #include "compat/text.h"
@@ -36,16 +37,9 @@ static void list_free(struct list *l)
 /* ---- UW's list ----------------------------------------------------------- */
 
 /* The mail directory as seen from the home: "mail" for /home/%u/mail. */
-static const char *prefix_of(const struct options *o)
+static const char *prefix_of(const struct places *all)
 {
-	const char *home_end = strrchr(o->subscriptions.text, '/');
-	size_t len = (size_t)(home_end - o->subscriptions.text);
-
-	if (o->has_folders &&
-	    strncmp(o->folders.text, o->subscriptions.text, len) == 0 &&
-	    o->folders.text[len] == '/')
-		return o->folders.text + len + 1;
-	return "";
+	return layout_prefix(all->folders, all->subscriptions);
 }
 
 static int read_mailboxlist(const struct user *u, struct list *out)
@@ -77,8 +71,8 @@ struct outside {
 static bool dir_of_line(const struct user *u, const char *line, size_t len,
 			struct outside *o, char *out)
 {
-	int ret = subscription_dir(line, len, prefix_of(u->fs->opt), &u->ledger,
-				   u->fs->opt->dots, out);
+	int ret = subscription_dir(line, len, prefix_of(&u->fs->places),
+				   &u->ledger, u->fs->opt->dots, out);
 
 	if (ret == -EXDEV && o->count++ == 0) {
 		o->first = line;

@@ -367,7 +367,10 @@ static void write_line(struct convert_user *u, FILE *f, const char *line,
 		       size_t len)
 {
 	char dir[FOLDERNAME_MAX + 1], word[PATH_MAX], user[400];
-	int ret = subscription_dir(line, len, layout_prefix(&u->site->at),
+	const struct places *all = &u->site->places;
+	int ret = subscription_dir(line, len,
+				   layout_prefix(all->folders,
+						 all->subscriptions),
 				   &u->ledger, u->site->at.dots, dir);
 
 	if (ret == 0)

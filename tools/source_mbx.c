@@ -297,7 +297,10 @@ static int subscribe_line(struct mbx_user *u, const char *line, size_t len,
 static int read_list(struct mbx_user *u)
 {
 	const struct layout *at = &u->source->at;
-	const char *prefix = layout_prefix(at);
+	const char *prefix =
+		layout_prefix(at->has_folders ? &at->folders : NULL,
+			      at->has_subscriptions ? &at->subscriptions
+						    : NULL);
 	AUTO_FREE char *text = NULL;
 	size_t len;
 	int ret;

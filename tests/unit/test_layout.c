@@ -57,7 +57,8 @@ TEST(layout, words_are_those_of_the_daemon)
 	cr_expect_eq(p.l.dots, DOTS_ESCAPE);
 	cr_expect_str_eq(p.l.lockdir, "/run/x");
 	cr_expect_str_eq(p.l.subscriptions.text, "/tmp/%u/.mailboxlist");
-	cr_expect_str_eq(layout_prefix(&p.l), "mail");
+	cr_expect_str_eq(layout_prefix(&p.l.folders, &p.l.subscriptions),
+			 "mail");
 	cr_expect_eq(layout_place(&p.l, 1), &p.l.inbox[1]);
 	cr_expect_eq(layout_place(&p.l, 2), &p.l.folders);
 	cr_expect_null(layout_place(&p.l, 3));
@@ -133,13 +134,14 @@ TEST(layout, a_path_may_be_a_mail_directory)
 	cr_assert_eq(p.ret, 0, "%s", p.err);
 	cr_expect(p.l.has_folders);
 	cr_expect_eq(p.l.inbox_count, 0);
-	cr_expect_str_eq(layout_prefix(&p.l), "mail");
+	cr_expect_str_eq(layout_prefix(&p.l.folders, &p.l.subscriptions),
+			 "mail");
 	drop(&p);
 	/* The home itself has the list, and the mailboxes. */
 	p = parse(home);
 	cr_assert_eq(p.ret, 0, "%s", p.err);
 	cr_expect(p.l.has_subscriptions);
-	cr_expect_str_eq(layout_prefix(&p.l), "");
+	cr_expect_str_eq(layout_prefix(&p.l.folders, &p.l.subscriptions), "");
 	drop(&p);
 }
 
