@@ -489,6 +489,7 @@ static const struct store_ops mbx_ops = {
 	.reserve = mbx_reserve,
 	.mend = mbx_mend,
 	.renumber = mbx_renumber,
+	.reslot = mbx_reslot,
 	.touch = mbx_touch,
 	.sync = mbx_sync,
 };

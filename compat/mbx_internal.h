@@ -195,9 +195,26 @@ MUST_CHECK int mbx_sync(struct box *box);
 /** mbx_named_slots - the slots that have a name on disk, as bits */
 uint32_t mbx_named_slots(const struct mbx_header *h);
 
+/** mbx_line_of - the record of a message, if it is what lies there
+ * Return: 0; -ESTALE; -errno */
+MUST_CHECK int mbx_line_of(struct mbx_box *b, const struct msg *m,
+			   struct mbx_record *r);
+/** mbx_write_flags - keywords and flags of the record whose text is at @text */
+MUST_CHECK int mbx_write_flags(struct mbx_box *b, uint64_t text,
+			       const struct mbx_record *r);
+
 /* mbxnumber.c */
 
 MUST_CHECK int mbx_renumber(struct box *box, const struct numbering *want);
+
+/** mbx_alone - what needs the exclusive lock. Return: -EBUSY; as @work */
+MUST_CHECK int mbx_alone(struct box *box,
+			 int (*work)(struct mbx_box *b, void *arg), void *arg);
+
+/* mbxslots.c */
+
+MUST_CHECK int mbx_reslot(struct box *box, const struct keywords *shown,
+			  const struct msg *list, size_t count);
 
 /* mbxappend.c */
 

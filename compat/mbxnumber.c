@@ -201,15 +201,29 @@ static int renumber(struct plan *p)
 
 /* The exclusive lock is the shared one of this box, changed; one that was not
  * had costs the other, and the parse lock keeps that from everybody. */
-static int renumber_alone(struct plan *p)
+int mbx_alone(struct box *box, int (*work)(struct mbx_box *b, void *arg),
+	      void *arg)
 {
-	struct mbx_box *b = p->b;
-	int ret = mbxlock_exclusive(b->fd);
+	struct mbx_box *b = (struct mbx_box *)box;
+	bool own;
+	int ret = mbx_session_enter(b, &own);
 
+	if (ret < 0)
+		return ret;
+	ret = own ? mbxlock_exclusive(b->fd) : -EBUSY;
 	if (ret == 0)
-		ret = renumber(p);
-	if (mbxlock_share(b->fd, 0) < 0)
+		ret = work(b, arg);
+	if (own && mbxlock_share(b->fd, 0) < 0)
 		ret = ret == 0 ? -EAGAIN : ret;
+	mbx_session_leave(b, own);
+	return ret;
+}
+
+static int renumber_alone(struct mbx_box *b, void *arg)
+{
+	struct plan *p = arg;
+	int ret = renumber(p);
+
 	b->tail = (struct mbx_tail){ .off = 0 };
 	b->session->walked = false;
 	return ret;
@@ -218,13 +232,8 @@ static int renumber_alone(struct plan *p)
 int mbx_renumber(struct box *box, const struct numbering *want)
 {
 	struct plan p = { .b = (struct mbx_box *)box, .want = want };
-	bool own;
-	int ret = mbx_session_enter(p.b, &own);
+	int ret = mbx_alone(box, renumber_alone, &p);
 
-	if (ret < 0)
-		return ret;
-	ret = own ? renumber_alone(&p) : -EBUSY;
 	free(p.all);
-	mbx_session_leave(p.b, own);
 	return ret;
 }

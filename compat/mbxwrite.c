@@ -115,7 +115,7 @@ int mbx_mend(struct box *box, uint32_t *was, uint32_t *is)
 
 /* ---- flags and expunge --------------------------------------------------- */
 
-static int line_of(struct mbx_box *b, const struct msg *m, struct mbx_record *r)
+int mbx_line_of(struct mbx_box *b, const struct msg *m, struct mbx_record *r)
 {
 	uint8_t line[MBX_LINE_MAX];
 	ssize_t n;
@@ -132,8 +132,8 @@ static int line_of(struct mbx_box *b, const struct msg *m, struct mbx_record *r)
 }
 
 /* 12 digits, and never the UID behind them. */
-static int write_flags(struct mbx_box *b, uint64_t text,
-		       const struct mbx_record *r)
+int mbx_write_flags(struct mbx_box *b, uint64_t text,
+		    const struct mbx_record *r)
 {
 	char digits[13];
 
@@ -157,7 +157,7 @@ static int flag_locked(struct mbx_box *b, const struct msg *m,
 		       const struct flag_change *c, struct msg *out)
 {
 	struct mbx_record was, r;
-	int ret = line_of(b, m, &was);
+	int ret = mbx_line_of(b, m, &was);
 
 	if (ret < 0)
 		return ret;
@@ -169,7 +169,7 @@ static int flag_locked(struct mbx_box *b, const struct msg *m,
 	r.keywords &= ~c->keywords_clear;
 	r.keywords |= c->keywords_set;
 	if (r.flags != was.flags || r.keywords != was.keywords)
-		ret = write_flags(b, m->off, &r);
+		ret = mbx_write_flags(b, m->off, &r);
 	if (ret == 0 && out) {
 		*out = *m;
 		out->flags = r.flags;
@@ -198,7 +198,7 @@ static int expunge_locked(struct mbx_box *b, const struct msg *m)
 {
 	const uint32_t gone = MSG_EXPUNGED | MSG_DELETED;
 	struct mbx_record r;
-	int ret = line_of(b, m, &r);
+	int ret = mbx_line_of(b, m, &r);
 
 	if (ret < 0 || (r.flags & gone) == gone)
 		return ret;
@@ -209,7 +209,7 @@ static int expunge_locked(struct mbx_box *b, const struct msg *m)
 	if (ret < 0)
 		return ret;
 	r.flags |= gone;
-	return write_flags(b, m->off, &r);
+	return mbx_write_flags(b, m->off, &r);
 }
 
 int mbx_expunge(struct box *box, const struct msg *m, const char *name)

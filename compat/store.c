@@ -47,11 +47,11 @@ static const struct {
 	enum damage_kind kind;
 	const char *name;
 } kinds[] = {
-	{ DAMAGE_ACCESS, "access" },   { DAMAGE_HEADER, "header" },
-	{ DAMAGE_RECORD, "record" },   { DAMAGE_REGIME, "regime" },
-	{ DAMAGE_DATE, "date" },       { DAMAGE_UID, "uid" },
-	{ DAMAGE_UIDLAST, "uidlast" }, { DAMAGE_KEYWORDS, "keywords" },
-	{ DAMAGE_NONE, "none" },
+	{ DAMAGE_ACCESS, "access" },	 { DAMAGE_HEADER, "header" },
+	{ DAMAGE_RECORD, "record" },	 { DAMAGE_REGIME, "regime" },
+	{ DAMAGE_DATE, "date" },	 { DAMAGE_UID, "uid" },
+	{ DAMAGE_UIDLAST, "uidlast" },	 { DAMAGE_SLOTS, "slots" },
+	{ DAMAGE_KEYWORDS, "keywords" }, { DAMAGE_NONE, "none" },
 };
 
 static size_t rank(enum damage_kind kind)

@@ -90,6 +90,7 @@ enum damage_kind {
 	DAMAGE_KEYWORDS, /* the keyword table has a hole */
 	DAMAGE_ACCESS,	 /* not a regular file, wrong owner, hard links... */
 	DAMAGE_REGIME,	 /* numbered anew behind our back; sync.h */
+	DAMAGE_SLOTS,	 /* a keyword in the place of another; keep.h */
 	DAMAGE_KINDS,	 /* how many kinds there are */
 };
 
@@ -325,6 +326,15 @@ struct store_ops {
 	 * to be done again.
 	 */
 	int (*renumber)(struct box *b, const struct numbering *want);
+
+	/**
+	 * reslot - keywords whose slots have other names by now get slots of
+	 * their own, for the messages that have them; durable on return
+	 * @shown: the names that the bits of @list mean
+	 * Return: as renumber(); -ENOSPC when no slot is free.
+	 */
+	int (*reslot)(struct box *b, const struct keywords *shown,
+		      const struct msg *list, size_t count);
 
 	/**
 	 * touch - the second half of announcing changes, see box.touch_due

@@ -121,6 +121,7 @@ struct folder {
 	bool named_changed;  /* and is to be called again */
 	int last_error;
 	bool glance; /* folder_look(): a lock that is held is no failure yet */
+	bool slots_true;   /* sync_hooks.slots, for the next sync */
 	int64_t mended_ms; /* regime.c: when that was tried last; 0 */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */

@@ -187,6 +187,7 @@ static int sync_rows(struct folder *f, uint32_t number,
 {
 	bool reset = number != f->id.number;
 	struct sync_hooks hooks = { .keep = !reset,
+				    .slots = f->slots_true,
 				    .names = names_changed,
 				    .name_of = reset ? mirror_match
 						     : mirror_name_of,
@@ -195,6 +196,8 @@ static int sync_rows(struct folder *f, uint32_t number,
 	struct sync_result r = { .how = SYNC_NOTHING };
 	int ret = sync_box(f->fs->index, number, f->box->box, &hooks, &r);
 
+	if (ret == 0)
+		f->slots_true = false;
 	f->named_changed |= r.named_changed;
 
 	log_trace(LOG_SYNC, "folder %u: %d how %d +%ju -%ju ~%ju", number, ret,

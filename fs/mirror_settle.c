@@ -102,6 +102,7 @@ static bool may_delete(const struct settling *s)
 	case DAMAGE_DATE:
 	case DAMAGE_UIDLAST:
 	case DAMAGE_KEYWORDS:
+	case DAMAGE_SLOTS:
 		return true;
 	default:
 		return false;

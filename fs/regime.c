@@ -95,6 +95,47 @@ static int put_back(struct folder *f, const struct index_folder *row)
 	return ret;
 }
 
+/* ---- keyword slots ------------------------------------------------------- */
+
+struct messages {
+	struct msg *list;
+	size_t count, room;
+};
+
+static int add_message(const struct msg *m, const char *name, void *arg)
+{
+	struct messages *a = arg;
+	size_t room = a->room ? 2 * a->room : 256;
+	struct msg *more;
+
+	(void)name;
+	if (a->count == a->room) {
+		more = reallocarray(a->list, room, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		a->list = more;
+		a->room = room;
+	}
+	a->list[a->count++] = *m;
+	return 0;
+}
+
+/* What the slots mean on disk is what they mean, from the next sync on. */
+static int give_slots(struct folder *f, const struct index_folder *row)
+{
+	struct box *box = f->box->box;
+	struct messages a = { .list = NULL };
+	int ret = index_each(f->fs->index, f->id.number, add_message, &a);
+
+	if (ret == 0)
+		ret = box->ops->reslot(box, &row->keywords, a.list, a.count);
+	free(a.list);
+	f->slots_true |= ret == 0;
+	return ret;
+}
+
+/* ---- both ---------------------------------------------------------------- */
+
 /* A file without a header has no UIDVALIDITY yet, which is another thing. */
 static bool is_zero(const struct folder *f, const struct index_folder *row)
 {
@@ -104,7 +145,8 @@ static bool is_zero(const struct folder *f, const struct index_folder *row)
 
 static bool is_due(const struct folder *f, const struct index_folder *row)
 {
-	if (row->damage.kind == DAMAGE_REGIME)
+	if (row->damage.kind == DAMAGE_REGIME ||
+	    row->damage.kind == DAMAGE_SLOTS)
 		return true;
 	/* What is worse than this has to be seen to first. */
 	return (row->damage.kind == DAMAGE_UID && row->next.broken) ||
@@ -120,6 +162,10 @@ static void say_done(struct folder *f, const struct index_folder *row)
 		log_warn("%s: another program had numbered the messages anew; "
 			 "UIDVALIDITY %u and their UIDs are put back",
 			 name, f->id.uidvalidity);
+	else if (row->damage.kind == DAMAGE_SLOTS)
+		log_warn("%s: a program of UW had put a keyword in the place "
+			 "of another, which has a slot of its own again",
+			 name);
 	else if (row->damage.kind == DAMAGE_UID)
 		log_warn("%s: UIDs were out of order, and are those that were "
 			 "shown now; UIDVALIDITY stays",
@@ -141,8 +187,9 @@ bool regime_mend(struct folder *f, const struct index_folder *row)
 	}
 	if (row->damage.kind == DAMAGE_UIDLAST)
 		return raise_uidlast(f);
-	ret = put_back(f, row);
-	log_trace(LOG_SYNC, "folder %u: renumber: %d", f->id.number, ret);
+	ret = row->damage.kind == DAMAGE_SLOTS ? give_slots(f, row)
+					       : put_back(f, row);
+	log_trace(LOG_SYNC, "folder %u: mended: %d", f->id.number, ret);
 	if (ret == 0)
 		say_done(f, row);
 	else

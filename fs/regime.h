@@ -9,6 +9,8 @@
  * log and status tell of it. UIDLAST alone is raised at once, which disturbs
  * nobody, and a UIDVALIDITY of 0, which IMAP forbids, becomes the one that was
  * shown in its place.
+ *
+ * Likewise a keyword whose slot got another name gets a slot of its own.
  */
 #pragma once
 

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 /* A row, or a message of the scan, to be paired. */
 struct one {
@@ -227,8 +229,16 @@ static bool is_same(const struct pairing *p)
 	return p->pairs > 0 && 2 * p->pairs >= fewer;
 }
 
-int keep_uids(struct index *ix, uint32_t folder, const struct index_folder *was,
-	      const struct scan *scan, struct harvest *h, uint32_t *last)
+static bool same_file(const struct index_folder *was, const struct scan *scan)
+{
+	return was->stamp.ino == scan->stamp.ino &&
+		was->stamp.dev == scan->stamp.dev;
+}
+
+/* Return: 1; 0: it is another mailbox; -errno. */
+static int keep_known(struct index *ix, uint32_t folder,
+		      const struct index_folder *was, const struct scan *scan,
+		      struct harvest *h, uint32_t *last)
 {
 	struct pairing p = { .pairs = 0 };
 	int ret = index_each(ix, folder, add_row, &p.rows);
@@ -244,4 +254,66 @@ int keep_uids(struct index *ix, uint32_t folder, const struct index_folder *was,
 	free(p.now.all);
 	free(p.uid);
 	return ret;
+}
+
+int keep_uids(struct index *ix, uint32_t folder, const struct index_folder *was,
+	      struct scan *scan, struct harvest *h)
+{
+	uint32_t now = scan->uidvalidity, last = 0;
+	bool other =
+		now != 0 && was->uidvalidity != 0 && now != was->uidvalidity;
+	int ret;
+
+	if (!(other || scan->next.broken) || !same_file(was, scan))
+		return 0;
+	ret = keep_known(ix, folder, was, scan, h, &last);
+	if (ret <= 0)
+		return ret;
+	scan->next.uid_last = last;
+	scan->uidnext = last + 1;
+	scan->uidvalidity = was->uidvalidity;
+	if (other)
+		damage_add(&scan->damage, DAMAGE_REGIME, 7, 0,
+			   "UIDVALIDITY was %u, a program of UW has made it "
+			   "%u; the old UIDs are shown, and put back when "
+			   "nobody has the mailbox open: end its sessions",
+			   was->uidvalidity, now);
+	return 0;
+}
+
+/* ---- keyword slots ------------------------------------------------------- */
+
+uint32_t keep_renamed(const struct index_folder *was, const struct scan *scan)
+{
+	uint32_t slots = 0;
+
+	if (scan->uidvalidity != was->uidvalidity || !same_file(was, scan))
+		return 0;
+	for (unsigned i = 0; i < KEYWORD_SLOTS; i++) {
+		const char *old = was->keywords.name[i];
+		const char *now = scan->keywords.name[i];
+
+		if (old[0] && now[0] && strcasecmp(old, now) != 0)
+			slots |= UINT32_C(1) << i;
+	}
+	return slots;
+}
+
+uint32_t keep_slots(const struct index_folder *was, struct scan *scan)
+{
+	uint32_t slots = keep_renamed(was, scan);
+
+	for (unsigned i = 0; i < KEYWORD_SLOTS; i++) {
+		if (!(slots & (UINT32_C(1) << i)))
+			continue;
+		damage_add(&scan->damage, DAMAGE_SLOTS, 25, 0,
+			   "a program of UW has put another keyword into slot "
+			   "%u; the old one is shown, and gets a slot of its "
+			   "own when nobody has the mailbox open: end its "
+			   "sessions",
+			   i);
+		memcpy(scan->keywords.name[i], was->keywords.name[i],
+		       sizeof(scan->keywords.name[i]));
+	}
+	return slots;
 }

@@ -26,16 +26,31 @@
 #include "index/index.h"
 
 /**
- * keep_uids - give the messages in @h the UIDs of their rows
- * @was: the folder's row; @scan: the full scan that delivered @h
- * @last: the highest UID that was given out, or is now
+ * keep_uids - give the messages in @h the UIDs of their rows, where the store
+ * has numbered them anew (DAMAGE_REGIME, said here) or has them out of order
+ * @was: the folder's row; @scan: the full scan that delivered @h, which shows
+ * the old UIDVALIDITY then
  *
- * @h is in the order of the new UIDs then.
+ * Another file, and one of whose messages too few are known, is another
+ * mailbox: nothing is changed. @h is in the order of UIDs.
  *
- * Return: 1; 0 when too few messages are known: that is another mailbox, and
- * nothing was changed; -EOVERFLOW when no UID is left; -errno.
+ * Return: 0; -EOVERFLOW when no UID is left; -errno.
  */
 MUST_CHECK int keep_uids(struct index *ix, uint32_t folder,
-			 const struct index_folder *was,
-			 const struct scan *scan, struct harvest *h,
-			 uint32_t *last);
+			 const struct index_folder *was, struct scan *scan,
+			 struct harvest *h);
+
+/**
+ * keep_renamed - slots that had another name
+ *
+ * Two sessions of UW that make a keyword each, at the same time, take the same
+ * slot; the second one's name is in the place of the first one's then, for all
+ * messages (DAMAGE_SLOTS).
+ *
+ * Return: those slots, as bits; 0 for another mailbox.
+ */
+uint32_t keep_renamed(const struct index_folder *was, const struct scan *scan);
+
+/** keep_slots - @scan shows the names that slots had; what the messages have of
+ * them is for the caller to keep. Return: as keep_renamed() */
+uint32_t keep_slots(const struct index_folder *was, struct scan *scan);

@@ -30,6 +30,7 @@ struct job {
 	struct index_folder prev, row;
 	struct scan scan;
 	uint32_t on_disk; /* UIDVALIDITY */
+	uint32_t slots;	  /* keywords that stay as their rows have them */
 	struct harvest got;
 	uint32_t *gone; /* UIDs of rows to delete */
 	size_t gone_count, gone_room;
@@ -78,6 +79,7 @@ static void touch(struct sync_result *r, const struct msg *m)
 static void merge_new(struct job *j, struct item *it)
 {
 	it->op = ITEM_ADDED;
+	it->m.keywords &= ~j->slots;
 	j->r->named_changed |= it->name != 0;
 	j->r->added++;
 	touch(j->r, &it->m);
@@ -147,6 +149,8 @@ static int merge_both(struct job *j, const struct msg *old,
 	bool renamed = strcmp(name, old_name) != 0;
 	bool reborn = j->r->uidvalidity_changed && name[0] == '\0';
 
+	it->m.keywords =
+		(it->m.keywords & ~j->slots) | (old->keywords & j->slots);
 	if (renamed || reborn || !same_file(old, &it->m) ||
 	    in_new(old) != in_new(&it->m)) {
 		touch(j->r, old);
@@ -319,7 +323,8 @@ static int collect_tail(struct job *j, struct box *box)
 	/* What was true before the scan must still have been so in it. */
 	if (!tail_enough(&j->prev, &j->scan.stamp) ||
 	    j->scan.uidvalidity != j->prev.uidvalidity ||
-	    (j->hooks->keep && j->scan.next.broken) ||
+	    (j->hooks->keep &&
+	     (j->scan.next.broken || keep_renamed(&j->prev, &j->scan))) ||
 	    (j->got.count && j->got.items[0].m.uid < j->prev.uidnext))
 		return -ESTALE;
 	return 0;
@@ -464,38 +469,23 @@ static int ask_names(struct job *j)
 }
 
 /* What was shown stays as it was, if there is a hook that wants that. */
-static int keep_numbers(struct job *j)
+static int keep_shown(struct job *j)
 {
-	const struct stamp *a = &j->prev.stamp, *b = &j->scan.stamp;
-	uint32_t now = j->scan.uidvalidity, last;
-	bool other = now != 0 && j->prev.uidvalidity != 0 &&
-		now != j->prev.uidvalidity;
-	int ret;
+	int err;
 
-	j->on_disk = now;
-	if (!j->hooks->keep || !j->known || j->r->how != SYNC_FULL ||
-	    !(other || j->scan.next.broken) || a->ino != b->ino ||
-	    a->dev != b->dev)
+	j->on_disk = j->scan.uidvalidity;
+	if (!j->hooks->keep || !j->known || j->r->how != SYNC_FULL)
 		return 0;
-	ret = keep_uids(j->ix, j->folder, &j->prev, &j->scan, &j->got, &last);
-	if (ret <= 0)
-		return ret;
-	j->scan.next.uid_last = last;
-	j->scan.uidnext = last + 1;
-	j->scan.uidvalidity = j->prev.uidvalidity;
-	if (other)
-		damage_add(&j->scan.damage, DAMAGE_REGIME, 7, 0,
-			   "UIDVALIDITY was %u, a program of UW has made it "
-			   "%u; the old UIDs are shown, and put back when "
-			   "nobody has the mailbox open: end its sessions",
-			   j->prev.uidvalidity, now);
-	return 0;
+	err = keep_uids(j->ix, j->folder, &j->prev, &j->scan, &j->got);
+	if (!err && !j->hooks->slots)
+		j->slots = keep_slots(&j->prev, &j->scan);
+	return err;
 }
 
 static int update(struct job *j)
 {
 	const struct sync_hooks *h = j->hooks;
-	int err = keep_numbers(j);
+	int err = keep_shown(j);
 
 	if (!err)
 		err = ask_names(j);

@@ -96,6 +96,10 @@ struct sync_hooks {
 	 * folder row show the one there was), or when its UIDs are out of
 	 * order (DAMAGE_UID). See keep.h. */
 	bool keep;
+	/* But keywords are what the table on disk says now; without this slots
+	 * keep the names that they had (DAMAGE_SLOTS), and messages what they
+	 * have of them. */
+	bool slots;
 	sync_gone_fn *gone;
 	sync_names_fn *names;
 	sync_name_fn *name_of;

@@ -287,6 +287,62 @@ class Reset(Regime):
         self.assertEqual(self.disk(), (VALIDITY, self.UIDS + [13, 14]))
         self.r.expect_log('UIDs were out of order')
 
+    def rename_slot(self, name):
+        """A keyword in the place of the first one, and on the second message,
+        as a session of UW makes it that has not looked."""
+        with mbxfile.locked(self.path) as f:
+            data = f.read()
+            f.seek(25)
+            f.write(name + b'\r\n' + b'\r\n' * 29)
+            f.seek(data.index(b'\r\n', mbxfile.offsets(data)[1]) - 21)
+            f.write(b'%08x' % 1)
+
+    def on_disk(self):
+        """UID -> keywords, as c-client has them."""
+        dump = list(harness.cc_dump(self.path).values())[0]
+        return {u: m['keywords'] for u, m in dump['mail'].items()}
+
+    def names(self):
+        return sorted(os.listdir(f'{self.r.mnt}/alice/.box/cur'))
+
+    def start_slots(self):
+        data = bytearray(mbxfile.mailbox(3, keywords=('Foo',)))
+        end = data.index(b'\r\n', mbxfile.offsets(bytes(data))[0])
+        data[end - 21:end - 13] = b'%08x' % 1
+        self.put(bytes(data))
+        self.r.mount()
+        self.assertTrue(self.names()[0].endswith(':2,a'))
+
+    def test_a_keyword_gets_its_own_slot_again(self):
+        self.start_slots()
+        before = self.names()
+        self.rename_slot(b'Bar')
+        harness.wait_for('the other one', lambda: self.names()[1:]
+                         == [before[1] + 'b', before[2]])
+        self.assertEqual(self.names()[0], before[0])
+        self.assertEqual(self.on_disk(), {1: 'foo', 2: 'bar', 3: '-'})
+        self.assertEqual(mbxfile.keyword_table(self.box()), ['Bar', 'Foo'])
+        self.assertIsNone(self.damage())
+        self.r.expect_log('put a keyword in the place of another')
+
+    def test_keywords_can_be_changed_meanwhile(self):
+        self.start_slots()
+        session = writer.Session(self, self.home(), './mail/box')
+        self.rename_slot(b'Bar')
+        one, two, three = self.names()
+        self.assertEqual(self.damage(), 'slots')
+        top = f'{self.r.mnt}/alice/.box/cur'
+        os.rename(f'{top}/{three}', f'{top}/{three}a')
+        os.rename(f'{top}/{one}', f'{top}/{one[:-1]}F')
+        self.assertEqual(self.names(), [one[:-1] + 'F', two, three + 'a'])
+        harness.end(session.proc)
+        harness.wait_for('a slot', lambda: mbxfile.keyword_table(self.box())
+                         == ['Bar', 'Foo'])
+        harness.wait_for('the names', lambda: self.names()
+                         == [one[:-1] + 'F', two + 'b', three + 'a'])
+        self.assertEqual(self.on_disk(), {1: '-', 2: 'bar', 3: 'foo'})
+        self.r.expect_log('slots at', 'put a keyword in the place of another')
+
     def out_of_order(self, uids, uidlast, shown):
         self.put(mbxfile.mailbox(5, uids=uids, uidlast=uidlast))
         self.r.mount()

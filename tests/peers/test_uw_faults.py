@@ -4,6 +4,7 @@ back, which costs a mailbox its UIDs, and one keyword in the place of another.
 First shown with c-client alone, then with Dovecot on the view beside it."""
 
 import os
+import re
 import sys
 import time
 
@@ -96,13 +97,13 @@ class Beside(Faults):
     def start(self):
         self.put(mbxfile.mailbox(3))
         self.r.mount()
-        self.imap = self.r.dovecot(extra='mail_save_crlf = yes\n').imap(
-            'alice')
-        self.addCleanup(self.imap.shutdown)
+        self.dovecot = self.r.dovecot(extra='mail_save_crlf = yes\n')
 
     def mail(self):
         """What a client sees: UIDVALIDITY, and UID -> (octets, flags)."""
-        got = harness.imap_folder(self.imap, 'box')
+        imap = self.dovecot.imap('alice')
+        got = harness.imap_folder(imap, 'box')
+        imap.logout()
         return got['uidvalidity'], {
             u: (m['body'], m['flags'] - {r'\\Recent'})
             for u, m in got['mail'].items()}
@@ -140,6 +141,38 @@ class Beside(Faults):
         self.assert_agree()
         self.assertEqual(self.mail()[0], VALIDITY)
         self.assertEqual(self.bodies()[1], seen)
+
+    def keywords(self):
+        """UID -> keywords, for a client, and as c-client has them."""
+        text = self.dovecot.doveadm('fetch', '-u', 'alice', 'uid flags',
+                                    'mailbox', 'box')
+        got = dict(re.findall(r'^uid: (\d+)\nflags: *(.*)$', text, re.M))
+        return ({int(u): sorted(k.lower() for k in f.split() if k[0] != '\\')
+                 for u, f in got.items()},
+                {u: sorted(m['keywords'].replace('-', '').split())
+                 for u, m in self.on_disk()[1].items()})
+
+    def test_no_keyword_changes(self):
+        self.start()
+        a, b = self.sessions()
+        a.do('set 1 Foo')
+        want = {1: ['foo'], 2: [], 3: []}
+        harness.wait_for('the first one', lambda: self.keywords()[0] == want)
+        b.do('set 2 Bar')
+        self.assertEqual(mbxfile.keyword_table(self.box()), ['Bar'])
+        harness.wait_for('it to be noticed', lambda: self.keywords() and (
+            self.r.folder_status('alice', 'box').get('damage')
+            or {}).get('kind') == 'slots')
+        self.assertEqual(self.keywords()[0], want)
+        self.end(a, b)
+        want[2] = ['bar']
+        harness.wait_for('both sides',
+                         lambda: self.keywords() == (want, want))
+        self.assertEqual(mbxfile.keyword_table(self.box()), ['Bar', 'Foo'])
+        harness.wait_for('the state', lambda: self.r.folder_status(
+            'alice', 'box')['state'] == 'ok')
+        self.r.expect_log('box .*: slots at .* a slot of its own',
+                          'put a keyword in the place of another')
 
 
 if __name__ == '__main__':

@@ -184,3 +184,52 @@ TEST(keep, another_mailbox_is_not_taken_for_this_one)
 	fake_fini(&f);
 	index_close(ix);
 }
+
+static uint32_t keywords_of(struct index *ix, uint32_t uid)
+{
+	struct msg m;
+
+	cr_assert_eq(index_by_uid(ix, 1, uid, &m), 0);
+	return m.keywords;
+}
+
+TEST(keep, a_keyword_keeps_its_slot_until_it_has_another)
+{
+	struct sync_hooks hooks = { .keep = true, .slots = true };
+	struct index *ix = fake_index();
+	struct index_folder row;
+	struct sync_result r;
+	struct fake f;
+
+	fake_init(&f);
+	strcpy(f.keywords.name[0], "Foo");
+	fake_add(&f, 1, MSG_OLD, 100)->m.keywords = 1;
+	fake_add(&f, 2, MSG_OLD, 200);
+	keep(ix, &f);
+	strcpy(f.keywords.name[0], "Bar");
+	fake_find(&f, 2)->m.keywords = 1 | 4;
+	fake_flag(&f, 2, MSG_OLD | MSG_SEEN);
+	fake_add(&f, 3, MSG_OLD, 300)->m.keywords = 1;
+	keep(ix, &f);
+	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
+	cr_expect_str_eq(row.keywords.name[0], "Foo");
+	cr_expect_eq(row.damage.kind, DAMAGE_SLOTS);
+	cr_expect_eq(keywords_of(ix, 1), 1);
+	cr_expect_eq(keywords_of(ix, 2), 4);
+	cr_expect_eq(keywords_of(ix, 3), 0);
+
+	/* Now it has one. */
+	strcpy(f.keywords.name[1], "Foo");
+	fake_find(&f, 1)->m.keywords = 2;
+	fake_flag(&f, 1, MSG_OLD);
+	cr_assert_eq(sync_box(ix, 1, &f.box, &hooks, &r), 0);
+	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
+	cr_expect_str_eq(row.keywords.name[0], "Bar");
+	cr_expect_eq(row.damage.kind, DAMAGE_NONE);
+	cr_expect_eq(keywords_of(ix, 1), 2);
+	cr_expect_eq(keywords_of(ix, 2), 1 | 4);
+	cr_expect_eq(keywords_of(ix, 3), 1);
+	fake_check(ix);
+	fake_fini(&f);
+	index_close(ix);
+}
