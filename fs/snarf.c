@@ -120,7 +120,7 @@ static int take(struct user *u, struct folder *f, struct snarf_taken *out)
 		return -ENOLINK;
 	ret = s->ops->open(s, f->legacy, &box);
 	if (ret == 0)
-		ret = snarf_take(u, box, work.notes, &work.stop, out);
+		ret = snarf_take(f, box, work.notes, &work.stop, out);
 	if (box)
 		s->ops->close(box);
 	return ret;

@@ -54,6 +54,7 @@ struct there {
 
 struct taking {
 	struct user *u;
+	const struct folder *f;
 	struct box *box;
 	int notes;
 	const atomic_bool *stop;
@@ -394,20 +395,62 @@ static int take_all(struct taking *t, size_t at)
 	return ret == -ENOENT ? 0 : ret;
 }
 
+/* ---- is there room? ------------------------------------------------------ */
+
+/* Quirk: some filesystems do not say. */
+static bool has_room(const struct statvfs *fs, unsigned share, uint64_t need)
+{
+	return fs->f_blocks == 0 ||
+		need <= fs->f_bavail / share * (uint64_t)fs->f_frsize;
+}
+
 /* In lockdir= UW, too, needs room, and a file of the user's own may have any
  * size and lie nowhere. What is copied once more, a message, is smaller. */
-static int check_room(const char *dir, size_t len)
+static int check_lockdir(const char *dir, size_t len)
 {
 	struct statvfs fs;
 
 	if (statvfs(dir, &fs) < 0)
 		return -errno;
-	/* Quirk: some filesystems do not say. */
-	if (fs.f_blocks == 0 ||
-	    len <= fs.f_bavail / SHARE_OF_ROOM * fs.f_frsize)
-		return 0;
-	return -ENOSPC;
+	return has_room(&fs, SHARE_OF_ROOM, len) ? 0 : -ENOSPC;
 }
+
+static int check_disk(const struct taking *t, uint64_t need)
+{
+	const struct options *o = t->u->fs->opt;
+	const struct pattern *p = t->f->place == LEDGER_PLACE_FOLDERS
+		? &o->folders
+		: &o->inbox[t->f->place];
+	AUTO_FD int fd = pattern_open(p, t->u->name, t->f->legacy, O_PATH);
+	struct statvfs fs;
+
+	if (fd < 0)
+		return fd;
+	if (fstatvfs(fd, &fs) < 0)
+		return -errno;
+	return has_room(&fs, 1, need) ? 0 : -ENOSPC;
+}
+
+/* All of it or nothing: UW would take once more what lies in INBOX already when
+ * there is no room for the rest. */
+static int check_inbox(const struct taking *t, size_t keep)
+{
+	uint64_t max = t->u->fs->opt->mbx_max, need;
+	struct spool_mail m = { .end = keep };
+	struct stamp now;
+	int ret = t->box->ops->stamp(t->box, &now);
+
+	need = end_lines(t->spool.data + keep, t->spool.len - keep, NULL);
+	while (spool_next(t->spool.data, t->spool.len, m.end, &m) == 0)
+		need += MBX_LINE_MAX;
+	if (ret < 0)
+		return ret;
+	if (max > 0 && need > max - (now.size < max ? now.size : max))
+		return -EFBIG;
+	return check_disk(t, need);
+}
+
+/* ---- the spool ----------------------------------------------------------- */
 
 static int copy_spool(struct taking *t)
 {
@@ -419,7 +462,7 @@ static int copy_spool(struct taking *t)
 	if (fstat(t->lock.fd, &st) < 0)
 		return -errno;
 	len = (size_t)st.st_size;
-	ret = check_room(t->lock.opt.dir, len);
+	ret = check_lockdir(t->lock.opt.dir, len);
 	if (ret < 0)
 		return ret;
 	ret = scratch_make(&t->spool, t->lock.opt.dir, len);
@@ -474,6 +517,8 @@ static int take_locked(struct taking *t)
 	if (keep == t->spool.len)
 		return drop_note(t);
 	ret = look_at_inbox(t);
+	if (ret == 0 && !snarf_noted(t->u, t->notes))
+		ret = check_inbox(t, keep);
 	if (ret == 0 && t->there_count == 0)
 		ret = make_note(t);
 	if (ret == 0)
@@ -501,13 +546,15 @@ static int note_end(struct taking *t)
 	return 0;
 }
 
-int snarf_take(struct user *u, struct box *box, int notes,
+int snarf_take(const struct folder *f, struct box *box, int notes,
 	       const atomic_bool *stop, struct snarf_taken *out)
 {
+	struct user *u = f->user;
 	struct mbxlock_options opt = { .dir = u->fs->opt->lockdir,
 				       .uid = u->uid,
 				       .gid = u->gid };
 	struct taking t = { .u = u,
+			    .f = f,
 			    .box = box,
 			    .notes = notes,
 			    .stop = stop,

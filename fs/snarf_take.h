@@ -7,6 +7,7 @@
 
 #include "compat/base.h"
 #include "compat/store.h"
+#include "fs/folder.h"
 #include "fs/user.h"
 
 struct snarf_taken {
@@ -21,12 +22,13 @@ bool snarf_noted(const struct user *u, int notes);
 
 /**
  * snarf_take - see snarf.h
- * @box: the INBOX, opened for this alone
+ * @f, @box: the INBOX, opened for this alone
  * @notes: directory for the note
  * @stop: to be given up; soon, once a message was appended
  *
- * Return: 0; -EBADMSG when the spool is no unix mbox; as spoollock_take() and
+ * Return: 0; -ENOSPC, -EFBIG, before anything is taken if that can be foreseen;
+ * -EBADMSG when the spool is no unix mbox; as spoollock_take() and
  * append(). What was appended stays, and will not be appended again.
  */
-MUST_CHECK int snarf_take(struct user *u, struct box *box, int notes,
+MUST_CHECK int snarf_take(const struct folder *f, struct box *box, int notes,
 			  const atomic_bool *stop, struct snarf_taken *out);

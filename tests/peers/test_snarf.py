@@ -420,6 +420,19 @@ class Snarf(harness.Case):
         self.assertEqual(os.path.getsize(self.path()), 3 << 20)
         self.assertEqual(len(self.inbox()), had)
 
+    def test_all_of_it_or_nothing(self):
+        """INBOX has room for some of it only."""
+        had = len(self.inbox())
+        size = os.path.getsize(self.r.legacy_file('alice', 'INBOX'))
+        self.mount(mbxmax=size + 1000)
+        os.listdir(f'{self.r.mnt}/alice/cur')
+        data = b''.join(mail(n) for n in range(30))
+        self.put(data)
+        self.r.expect_log('mail stays there: INBOX would grow beyond')
+        harness.wait_for('the log', lambda: 'would grow' in self.r.log(), 20)
+        self.assertEqual(self.left(), data)
+        self.assertEqual(len(self.inbox()), had)
+
     def test_what_comes_as_the_spool_is_cut_is_not_overlooked(self):
         self.mount()
         os.listdir(f'{self.r.mnt}/alice/cur')
