@@ -387,5 +387,18 @@ class Changes(Base):
         self.replaced(rubbish)
 
 
+class Lists(harness.Case):
+    def test_subscriptions_elsewhere_are_told_in_one_line(self):
+        r = self.rig()
+        r.user('alice')
+        r.put('alice', '.mailboxlist', b'mail/one\n' + b''.join(
+            b'/var/elsewhere/%d\n' % n for n in range(300)))
+        r.expect_log('mailboxlist: /var/elsewhere/0 and 299 more lines')
+        r.mount()
+        with open(f'{r.mnt}/alice/subscriptions', 'rb') as f:
+            self.assertTrue(f.read().endswith(b'\n\none\n'))
+        self.assertEqual(r.log().count('elsewhere'), 1)
+
+
 if __name__ == '__main__':
     harness.main()
