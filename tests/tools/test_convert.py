@@ -1,15 +1,11 @@
 #!/usr/bin/python3
 """janusmail convert without a mount: what c-client says of every mailbox is
-what a Dovecot on the tree says; names are those that a mounted view shows;
-stopped anywhere and run again it ends the same."""
+what a Dovecot on the tree says; names are those that a mounted view shows."""
 
 import glob
-import hashlib
-import json
 import os
+import pty
 import re
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,88 +17,15 @@ sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle'),
 import harness  # noqa: E402
 import mbxfile  # noqa: E402
 import writer  # noqa: E402
+from harness_convert import (  # noqa: E402
+    ALL, QUARANTINED, TROUBLE, controls_of, convert, flag_set, keyword_set,
+    names_of, objects, read, spec, tree)
 from test_enospc import small_disk  # noqa: E402
 
-ALL, QUARANTINED, TROUBLE, STOPPED = 0, 1, 2, 100
 LETTERS = 26
 IMAP_FLAGS = {'\\Draft': 'D', '\\Flagged': 'F', '\\Answered': 'R',
               '\\Seen': 'S', '\\Deleted': 'T'}
 EMAILS = os.path.join(harness.TOP, '..', 'shared', 'data', 'emails')
-
-
-def spec(rig):
-    return f'mbx:inbox={rig.legacy}/%u/INBOX,folders={rig.legacy}/%u/mail'
-
-
-def convert(rig, *args, to='out', want=ALL, env=None):
-    """The text that it printed; its status is the one wanted."""
-    r = harness.run([harness.TOOL, 'convert', *args, spec(rig), rig.path(to)],
-                    env={**rig.env(), **(env or {})}, timeout=120)
-    if r.returncode != want:
-        raise AssertionError(f'convert ended with {r.returncode}: {r.stdout}'
-                             f'{r.stderr}')
-    return r.stdout + r.stderr
-
-
-def objects(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
-
-
-def names_of(root):
-    """Of a Maildir++ root: folder/cur/NAME -> time and octets."""
-    out = {}
-    for folder in [''] + [n for n in os.listdir(root) if n[0] == '.']:
-        for sub in ('cur', 'new'):
-            for name in os.listdir(os.path.join(root, folder, sub)):
-                path = os.path.join(root, folder, sub, name)
-                st = os.stat(path)
-                out[f'{folder}/{sub}/{name}'] = (
-                    st.st_mtime_ns, st.st_size, st.st_uid, st.st_mode,
-                    hashlib.sha256(read(path)).hexdigest())
-    return out
-
-
-def controls_of(root):
-    """Dovecot's files; each folder has a GUID of its own."""
-    out = {}
-    for path in glob.glob(f'{root}/**/*', recursive=True, include_hidden=True):
-        name = os.path.basename(path)
-        if name.startswith('dovecot') or name == 'subscriptions':
-            out[os.path.relpath(path, root)] = re.sub(
-                rb' G[0-9a-f]{32}\n', b' G\n', read(path))
-    return out
-
-
-def without_numbers(value):
-    """A number that was given out is not given out again, also to a run that
-    was stopped right then."""
-    if isinstance(value, dict):
-        return {without_numbers(k): without_numbers(v)
-                for k, v in value.items()}
-    if isinstance(value, bytes):
-        return re.sub(rb'F[0-9a-f]{8}D', b'D', value)
-    return re.sub(r'F[0-9a-f]{8}D', 'D', value) if isinstance(value, str) \
-        else value
-
-
-def tree(root):
-    return without_numbers({**names_of(root), **controls_of(root)})
-
-
-def flag_set(letters):
-    return set() if letters == '-' else set(letters)
-
-
-def keyword_set(text):
-    if text == '-':
-        return set()
-    return {re.sub(r'\\x(..)', lambda m: chr(int(m[1], 16)), k)
-            for k in text.split(',')}
 
 
 class Whole(harness.SharedCase):
@@ -312,121 +235,6 @@ class Again(harness.Case):
         self.assertEqual(want, got)
 
 
-class Stops(harness.Case):
-    """Stopped before each of its steps."""
-
-    MOST = 150
-
-    def check_partial(self, root, whole):
-        """Whatever has a name is whole."""
-        if not os.path.exists(os.path.join(root, 'new')):
-            return
-        found = {}
-        for folder in [''] + [n for n in os.listdir(root) if n[0] == '.']:
-            for sub in ('cur', 'new'):
-                d = os.path.join(root, folder, sub)
-                for name in os.listdir(d) if os.path.isdir(d) else ():
-                    st = os.stat(os.path.join(d, name))
-                    found[f'{folder}/{sub}/{name}'] = (
-                        st.st_mtime_ns, st.st_size, st.st_uid, st.st_mode,
-                        hashlib.sha256(read(os.path.join(d, name)))
-                        .hexdigest())
-        for name, facts in without_numbers(found).items():
-            self.assertEqual(whole.get(name), facts, name)
-
-    def stop_everywhere(self, rig, make, at_least):
-        """make() has the tree as it is before; returns when a run got
-        through."""
-        make()
-        before = tree(rig.path('out', 'alice')) \
-            if os.path.exists(rig.path('out')) else {}
-        convert(rig)
-        whole = tree(rig.path('out', 'alice'))
-        for n in range(1, self.MOST):
-            shutil.rmtree(rig.path('out'), True)
-            make()
-            r = harness.run([harness.TOOL, 'convert', spec(rig),
-                             rig.path('out')], timeout=60,
-                            env={**rig.env(), 'IO_STOP_AT': str(n)})
-            if r.returncode == ALL:
-                self.assertGreaterEqual(n, at_least)
-                return
-            self.assertEqual(r.returncode, STOPPED, r.stderr)
-            where = r.stderr.rpartition('stopped before step')[2]
-            with self.subTest(step=n, before=where.strip()):
-                self.check_partial(rig.path('out', 'alice'),
-                                   {**before, **whole})
-                convert(rig)
-                self.assert_same(whole, tree(rig.path('out', 'alice')))
-        self.fail('it never got through')
-
-    def legacy(self):
-        rig = self.rig()
-        rig.user('alice')
-        rig.put('alice', 'INBOX', mbxfile.header(uidlast=9, keywords=['One'])
-                + mbxfile.record(mbxfile.text(1), 1, mbxfile.SEEN, 1)
-                + mbxfile.record(mbxfile.text(2), 4, 0))
-        rig.put('alice', 'mail/box', mbxfile.mailbox(2))
-        rig.put('alice', '.mailboxlist', b'INBOX\nmail/box\n')
-        return rig
-
-    def test_the_first_run(self):
-        rig = self.legacy()
-        self.stop_everywhere(rig, lambda: None, 40)
-
-    def test_a_later_run(self):
-        rig = self.legacy()
-        box = rig.legacy_file('alice', 'mail/box')
-
-        def make():
-            """A tree, and then other flags, an expunge, and a new message."""
-            rig.put('alice', 'mail/box', mbxfile.mailbox(2))
-            convert(rig)
-            with open(box, 'r+b') as f:
-                for pos, flags in zip(mbxfile.offsets(read(box)),
-                                      (b'0014', b'8010')):
-                    f.seek(pos)
-                    f.seek(pos + len(f.readline()) - 15)
-                    f.write(flags)
-                f.seek(0, os.SEEK_END)
-                f.write(mbxfile.record(mbxfile.text(3), 3))
-                f.seek(15)
-                f.write(b'00000003')
-        self.stop_everywhere(rig, make, 15)
-
-    def test_killed_in_the_middle(self):
-        rig = self.rig()
-        rig.user('alice')
-        rig.put('alice', 'INBOX', mbxfile.mailbox(3000))
-        convert(rig, to='whole')
-        for after in (0.05, 0.15, 0.3):
-            proc = subprocess.Popen(
-                [harness.TOOL, 'convert', '--limit-rate', '1m', spec(rig),
-                 rig.path('out')], stdout=subprocess.DEVNULL)
-            time.sleep(after)   # where it is hit does not matter
-            proc.kill()
-            proc.wait()
-        convert(rig)
-        self.assert_same(tree(rig.path('whole', 'alice')),
-                         tree(rig.path('out', 'alice')))
-
-    def test_an_interrupt_is_an_orderly_end(self):
-        rig = self.rig()
-        rig.user('alice')
-        rig.put('alice', 'INBOX', mbxfile.mailbox(2000))
-        proc = subprocess.Popen(
-            [harness.TOOL, 'convert', '--limit-rate', '50k', spec(rig),
-             rig.path('out')], stdout=subprocess.PIPE, text=True)
-        harness.wait_for('it to begin', lambda: os.path.isdir(
-            rig.path('out', 'alice', 'tmp')))
-        proc.send_signal(signal.SIGTERM)
-        self.assertIn('interrupted', proc.communicate(timeout=harness.WAIT)[0])
-        self.assertEqual(proc.returncode, TROUBLE)
-        self.assertEqual(os.listdir(rig.path('out', 'alice', 'tmp')), [])
-        convert(rig)
-        self.assertEqual(len(names_of(rig.path('out', 'alice'))), 2000)
-
-
 class Odd(harness.Case):
     def test_damage_is_reported_with_its_place(self):
         rig = self.rig()
@@ -545,6 +353,35 @@ class Odd(harness.Case):
             self.assertLessEqual(o['percent'], 100)
             self.assertLessEqual(o['octets'], o['octets_total'])
         self.assertEqual(shown[-1]['percent'], 100)
+
+    def test_a_terminal_sees_how_far_it_is(self):
+        rig = self.rig()
+        rig.user('alice')
+        rig.put('alice', 'INBOX', mbxfile.mailbox(1500))
+        ours, theirs = pty.openpty()
+        proc = subprocess.Popen(
+            [harness.TOOL, 'convert', '--limit-rate', '80k', spec(rig),
+             rig.path('out')], stdout=subprocess.PIPE, stderr=theirs,
+            text=True)
+        os.close(theirs)
+        seen = b''
+        while True:     # until the other end is closed
+            try:
+                part = os.read(ours, 4096)
+            except OSError:
+                break
+            if not part:
+                break
+            seen += part
+        os.close(ours)
+        out = proc.communicate(timeout=harness.WAIT)[0]
+        self.assertEqual(proc.returncode, ALL)
+        self.assertNotIn('%', out)
+        shown = [int(n) for n in re.findall(rb'(\d+) %  ', seen)]
+        self.assertGreater(len(shown), 1)
+        self.assertEqual(shown, sorted(shown))
+        self.assertEqual(shown[-1], 100)
+        self.assertRegex(seen, rb'kB of \d+ kB, .*/s, 0:0\d left')
 
     def test_a_dry_run_makes_nothing(self):
         rig = self.rig()
