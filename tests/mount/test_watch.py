@@ -21,8 +21,7 @@ import mbxfile      # noqa: E402
 
 CREATE, DELETE = 0x100, 0x200
 MKNODAT = {'x86_64': 259, 'aarch64': 33}.get(os.uname().machine)
-MANY = 30           # users
-WATCHES = 11        # of two for each
+MANY, WATCHES = 30, 11  # users; watches, of two for each
 DIRS = 520          # more than are watched for one user
 libc = ctypes.CDLL(None, use_errno=True)
 
