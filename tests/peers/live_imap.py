@@ -50,6 +50,18 @@ class Imap(Actor):
         self.note(f'{what} -> ok')
         return got
 
+    def one(self):
+        """Dovecot ends a session that cannot read what it has opened: UW has
+        expunged that mail, and moved others over it."""
+        try:
+            super().one()
+        except imapraw.Broken as e:
+            if 'FETCH failed' not in str(e):
+                raise
+            self.note(f'dropped: {e}')
+            self.conn.close()
+            self.conn, self.box_now, self.mails = None, None, {}
+
     def cmd(self, text):
         return self.do(text, self.conn.do, text)
 

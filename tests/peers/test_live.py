@@ -43,6 +43,8 @@ HELD_MS = 10
 UWS_FAULTS = ('messages with another UID',)
 WILD_FAULTS = ('UIDLAST was .* below a UID in use', 'reset UIDVALIDITY',
                'numbered', 'keyword')
+UNREADABLE = re.compile(r'imap\((\w+)\).* Mailbox (\w+): UID=(\d+): read\('
+                        r'.* failed: Input/output error')
 OLD = 6             # mails in each mailbox before
 
 
@@ -339,8 +341,18 @@ class Run:
 
 
     def is_uws_fault(self, line):
+        """What may be said, because it was none of ours."""
+        m = UNREADABLE.search(line)
+        if m:
+            return self.was_expunged(*m.groups())
         return any(re.search(p, line) for p in UWS_FAULTS
                    + WILD_FAULTS * self.conf['wild'])
+
+    def was_expunged(self, user, name, uid):
+        """A mail that Dovecot could not read."""
+        w, box = self.world, (user, name)
+        mark = w.book.marks.get(('imap', box, w.validity[box], int(uid)))
+        return bool(mark and w.book.find(box, mark).gone)
 
 
 def keep_log(run):
