@@ -120,8 +120,9 @@ struct folder {
 	bool other_file;     /* the MBX is another file than it was, since */
 	bool named_changed;  /* and is to be called again */
 	int last_error;
-	bool glance; /* folder_look(): a lock that is held is no failure yet */
-	bool slots_true;   /* sync_hooks.slots, for the next sync */
+	/* folder_look(), lease_try(): a lock that is held is no failure yet */
+	bool glance;
+	bool slots_true; /* sync_hooks.slots, for the next sync */
 	int64_t mended_ms; /* regime.c: when that was tried last; 0 */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */

@@ -182,7 +182,10 @@ static int begin_within(struct folder *f, int64_t ms)
 	if (!f->lease.box) {
 		mbxlock_limit(left > 0 ? (unsigned)left : 0);
 		atomic_store(&f->sync_since, clock_ms());
+		/* Who only tries comes again. */
+		f->glance = ms == 0;
 		ret = begin(f);
+		f->glance = false;
 		atomic_store(&f->sync_since, 0);
 		kept_look(f);
 		mbxlock_limit(UINT_MAX);

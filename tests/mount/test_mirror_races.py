@@ -5,6 +5,7 @@ MBX, and copies while Dovecot has its list."""
 import os
 import sys
 import threading
+import time
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [TESTS, os.path.join(TESTS, 'oracle')]
@@ -123,6 +124,30 @@ class Races(harness.Case):
                          in os.listdir(f'{self.top}/cur'))
         self.assertEqual(rig.folder_status('alice', 'INBOX')['delivered'][
             'mirrored'], 1)
+
+    def test_a_lock_that_is_only_tried_is_no_error(self):
+        """A new letter waits for its name while UW appends a message."""
+        rig, path = self.start()
+        name = sorted(os.listdir(f'{self.top}/cur'))[0]
+
+        def set_letter():
+            os.rename(f'{self.top}/cur/{name}', f'{self.top}/cur/{name}a')
+
+        def name_it():
+            with open(f'{self.top}/dovecot-keywords', 'w') as f:
+                f.write('0 Label\n')
+        harness.as_user(self.uid, set_letter)
+        with mbxfile.locked(path) as f:
+            f.seek(0, os.SEEK_END)
+            f.write(mbxfile.record(mbxfile.text(9)))
+            f.flush()
+            time.sleep(1.5)     # it is tried, some times
+        harness.as_user(self.uid, name_it)
+
+        def is_in_mbx():
+            with open(path, 'rb') as f:
+                return f.read(2048)[25:].startswith(b'Label\r\n')
+        harness.wait_for('the keyword in the MBX', is_in_mbx)
 
     def test_a_uid_of_a_message_that_has_gone(self):
         """UW uses a UID, for a message that is gone before anybody looks, and
