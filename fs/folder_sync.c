@@ -278,6 +278,20 @@ static int sync_regime(struct folder *f, struct index_folder *row)
 				      : reset_regime(f, row);
 }
 
+/* In the same box: a lease that is about to begin may have its locks. Who looks
+ * a second time and finds something still has it tried later. */
+static int sync_mended(struct folder *f, struct index_folder *row)
+{
+	int ret = sync_regime(f, row);
+
+	if (ret < 0 || !regime_mend(f, row))
+		return ret;
+	ret = sync_regime(f, row);
+	if (ret == 0)
+		(void)regime_mend(f, row);
+	return ret;
+}
+
 /* ---- Dovecot's files ----------------------------------------------------- */
 
 int folder_set_letters(struct folder *f, const struct letters *l)
@@ -501,13 +515,11 @@ static int sync_once(struct folder *f)
 	bool lost = f->id.uidvalidity != 0 &&
 		index_folder_get(f->fs->index, f->id.number, &row) == -ENOENT;
 	struct stamp was = row.stamp.ino ? row.stamp : f->stamp;
-	int ret = sync_regime(f, &row);
+	int ret = sync_mended(f, &row);
 	bool header = ret == -EBADMSG, hidden = false;
 
 	f->other_file |= ret == 0 && was.ino != 0 &&
 		(was.ino != row.stamp.ino || was.dev != row.stamp.dev);
-	if (ret == 0 && regime_mend(f, &row))
-		return -ESTALE;
 	if (ret == 0) {
 		ret = show_control(f, &row);
 		if (ret == 0 && lost && row.damage.kind == DAMAGE_RECORD)

@@ -34,7 +34,11 @@ static bool raise_uidlast(struct folder *f)
 	uint32_t was, is;
 	char name[400];
 
-	if (box->ops->mend(box, &was, &is) < 0 || is == was)
+	if (box->ops->mend(box, &was, &is) < 0) {
+		settle_regime(f);
+		return false;
+	}
+	if (is == was)
 		return false;
 	folder_log_name(f, name, sizeof(name));
 	log_warn("%s: UIDLAST was %u, below a UID in use, and is %u now: UW "

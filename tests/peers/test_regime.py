@@ -5,10 +5,13 @@ Dovecot's clients."""
 import fcntl
 import os
 import sys
+import threading
+import time
 import types
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+import harness_files  # noqa: E402
 sys.path.insert(0, os.path.join(harness.TESTS, 'oracle'))
 import mbxfile  # noqa: E402
 import writer  # noqa: E402
@@ -74,6 +77,32 @@ class Regime(harness.Case):
         self.assertEqual(self.uids(), [1, 2, 3, 4, 5])
         self.assertEqual(self.box()[15:23], b'%08x' % 5)
         self.assertEqual(self.session_of_uw(), [1, 2, 3, 4, 5, 6])
+        self.r.expect_log('folder box: UIDLAST was 2, .* is 5 now')
+
+    def test_who_mends_it_under_his_locks_does_not_wait_for_them(self):
+        self.put(mbxfile.mailbox(5))
+        self.r.mount(self.r.options(lockwait=30, watch='off',
+                                    scan='touch'))
+        top = f'{self.r.mnt}/alice/.box/cur'
+        self.assertEqual(self.uids(), [1, 2, 3, 4, 5])
+        name = sorted(os.listdir(top))[0]
+        flagged = name.split(':')[0] + ':2,F'
+        change = threading.Thread(target=os.rename, args=(
+            f'{top}/{name}', f'{top}/{flagged}'))
+        with mbxfile.locked(self.path) as f:
+            f.seek(15)
+            f.write(b'%08x' % 2)
+            f.flush()
+            self.uids()  # it is known from here on that it is locked
+            change.start()
+            wait = f'/proc/self/task/{change.native_id}/wchan'
+            harness.wait_for('the change to wait', lambda: b'request_wait'
+                             in harness_files.read(wait))
+        began = time.monotonic()
+        change.join()
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertIn(flagged, os.listdir(top))
+        self.assertEqual(self.box()[15:23], b'%08x' % 5)
         self.r.expect_log('folder box: UIDLAST was 2, .* is 5 now')
 
     def test_a_locked_mailbox_is_mended_later(self):
