@@ -200,6 +200,23 @@ static uint32_t highest(const struct index_folder *was, const struct list *rows)
 	return last;
 }
 
+/* What the store has given out by itself, also to what is no more: a scan goes
+ * on above that for messages that have no number, or a bad one. */
+static uint32_t highest_on_disk(const struct harvest *h)
+{
+	uint32_t last = 0, given = UINT32_MAX;
+
+	for (size_t i = 0; i < h->count; i++) {
+		const struct msg *m = &h->items[i].m;
+
+		if (m->uid_disk > last)
+			last = m->uid_disk;
+		if (m->uid != m->uid_disk && m->uid < given)
+			given = m->uid;
+	}
+	return given != UINT32_MAX && given - 1 > last ? given - 1 : last;
+}
+
 static int by_uid(const void *x, const void *y)
 {
 	const struct item *a = x, *b = y;
@@ -229,10 +246,12 @@ static bool is_same(const struct pairing *p)
 	return p->pairs > 0 && 2 * p->pairs >= fewer;
 }
 
+/* Rows that nobody trusts at the moment have no stamp. */
 static bool same_file(const struct index_folder *was, const struct scan *scan)
 {
-	return was->stamp.ino == scan->stamp.ino &&
-		was->stamp.dev == scan->stamp.dev;
+	return was->stamp.ino == 0 ||
+		(was->stamp.ino == scan->stamp.ino &&
+		 was->stamp.dev == scan->stamp.dev);
 }
 
 /* Return: 1; 0: it is another mailbox; -errno. */
@@ -241,12 +260,18 @@ static int keep_known(struct index *ix, uint32_t folder,
 		      struct harvest *h, uint32_t *last)
 {
 	struct pairing p = { .pairs = 0 };
+	bool same_regime = scan->uidvalidity == was->on_disk;
 	int ret = index_each(ix, folder, add_row, &p.rows);
+	uint32_t on_disk = 0;
 
 	if (ret == 0)
-		ret = find_pairs(&p, scan->uidvalidity == was->on_disk, h);
+		ret = find_pairs(&p, same_regime, h);
 	if (ret == 0 && is_same(&p)) {
 		*last = highest(was, &p.rows);
+		if (same_regime && was->on_disk == was->uidvalidity)
+			on_disk = highest_on_disk(h);
+		if (on_disk > *last)
+			*last = on_disk;
 		ret = give_numbers(&p, h, last);
 		ret = ret == 0 ? 1 : ret;
 	}

@@ -372,6 +372,19 @@ class Reset(Regime):
         self.assertEqual(self.on_disk(), {1: '-', 2: 'bar', 3: 'foo'})
         self.r.expect_log('slots at', 'put a keyword in the place of another')
 
+    def test_what_uw_gave_out_is_not_given_again(self):
+        """The same race, after UW's numbers up to 19 came and went."""
+        self.start()
+        with mbxfile.locked(self.path) as f:
+            f.seek(15)
+            f.write(b'%08x' % 20)
+            f.seek(0, 2)
+            f.write(mbxfile.record(mbxfile.text(6), 0, 0)
+                    + mbxfile.record(mbxfile.text(7), 20, 0))
+        self.assertEqual(self.uids(), self.UIDS + [21, 22])
+        self.assertEqual(self.disk(), (VALIDITY, self.UIDS + [21, 22]))
+        self.r.expect_log('UIDs were out of order')
+
     def out_of_order(self, uids, uidlast, shown):
         self.put(mbxfile.mailbox(5, uids=uids, uidlast=uidlast))
         self.r.mount()

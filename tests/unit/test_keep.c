@@ -93,6 +93,26 @@ TEST(keep, messages_keep_the_uids_that_were_shown)
 	index_close(ix);
 }
 
+TEST(keep, rows_that_are_not_trusted_are_rows_all_the_same)
+{
+	static const uint32_t anew[] = { 1, 2 };
+	static const struct stamp none;
+	struct index *ix = fake_index();
+	struct fake f;
+
+	fake_init(&f);
+	fake_add(&f, 3, MSG_OLD, 100);
+	fake_add(&f, 7, MSG_OLD, 200);
+	keep(ix, &f);
+	cr_assert_eq(index_update(ix, 1, &none, 0, NULL, 0), 0);
+	renumber(&f, anew);
+	keep(ix, &f);
+	expect_rows(ix, "3:100 7:200 ");
+	expect_regime(ix, V, V + 1);
+	fake_fini(&f);
+	index_close(ix);
+}
+
 TEST(keep, what_was_moved_is_known_by_size_and_date)
 {
 	static const uint32_t anew[] = { 1, 2 };
