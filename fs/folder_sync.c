@@ -526,6 +526,8 @@ static int sync_once(struct folder *f)
 			ret = hide_short(f, &row, &hidden);
 		if (ret == 0 && !hidden)
 			ret = settle_files(f);
+		if (ret == 0 && !hidden && !f->named_changed)
+			mirror_hold_uids(f, &row);
 		if (ret == 0)
 			note_seeded(f);
 	}

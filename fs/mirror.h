@@ -39,6 +39,11 @@ void mirror_free(struct folder *f);
  * its uidlist: there may be something to do */
 void mirror_note(struct folder *f);
 
+/** mirror_hold_uids - with the sync_lock, nothing being left to settle: when
+ * UIDLAST says less than was given out before, as in a mailbox that came back
+ * from a backup, it is raised soon, or UW would use those UIDs again */
+void mirror_hold_uids(struct folder *f, const struct index_folder *row);
+
 /** mirror_uid - the UID that the file with this base name has in the MBX, also
  * where the journal could not be told, but the row was; 0 if it is not there.
  * With the files' lock. */

@@ -408,8 +408,8 @@ static void note_listed(const struct batch *b)
 
 /*
  * UW has used the UIDs of these. They get the next ones, above all that Dovecot
- * has given out; it is told, by the next UID in the header of its list, so that it
- * does not use them for others.
+ * has given out; it is told, by the next UID in the header of its list, so that
+ * it does not use them for others.
  */
 static int number_anew(struct batch *b)
 {
@@ -519,7 +519,7 @@ static bool needs_lease(const struct batch *b)
 		return true;
 	if (row.next.uid_last >= last)
 		m->reserved = last;
-	return row.next.uid_last < last && row.uidnext < m->list.uidnext;
+	return row.next.uid_last < last;
 }
 
 static int work_batch(struct batch *b)

@@ -410,6 +410,27 @@ static int note_overtaken(struct mirror *m, uint64_t *clashes)
 	return 0;
 }
 
+void mirror_hold_uids(struct folder *f, const struct index_folder *row)
+{
+	struct mirror *m;
+	char name[400];
+
+	if (row->damage.kind != DAMAGE_NONE || row->uidvalidity == 0 ||
+	    row->uidnext == 0 || row->next.uid_last >= row->uidnext - 1)
+		return;
+	m = mirror_of(f);
+	if (!m)
+		return;
+	folder_log_name(f, name, sizeof(name));
+	log_info("%s: UIDs up to %u had been given out, and the mailbox says "
+		 "up to %u: its UIDLAST is to be raised",
+		 name, row->uidnext - 1, row->next.uid_last);
+	/* The kernel may have octets of messages that were there then. */
+	atomic_store(&f->replaced, true);
+	atomic_store(&m->whole, true);
+	mirror_note(f);
+}
+
 int mirror_reserve(struct mirror *m, uint64_t *clashes_out)
 {
 	uint32_t last = m->list.uidnext - 1;

@@ -105,6 +105,25 @@ class Regime(harness.Case):
         self.assertEqual(self.box()[15:23], b'%08x' % 5)
         self.r.expect_log('folder box: UIDLAST was 2, .* is 5 now')
 
+    def test_an_older_mailbox_is_put_back(self):
+        """UIDs that were given out are not given to other messages."""
+        older = self.put(mbxfile.mailbox(5))
+        self.r.mount()
+        self.assertEqual(self.uids(), [1, 2, 3, 4, 5])
+        for _ in range(2):
+            newer = self.session_of_uw()
+        self.assertEqual(newer, [1, 2, 3, 4, 5, 6, 7])
+        harness.wait_for('the new ones', lambda: self.uids() == newer)
+        with open(self.path, 'r+b') as f:
+            f.write(older)
+            f.truncate()
+        self.assertEqual(self.uids(), [1, 2, 3, 4, 5])
+        harness.wait_for('UIDLAST to be raised',
+                         lambda: self.box()[15:23] == b'%08x' % 7)
+        self.assertEqual(self.session_of_uw(), [1, 2, 3, 4, 5, 8])
+        harness.wait_for('the next one', lambda: self.uids() ==
+                         [1, 2, 3, 4, 5, 8])
+
     def test_a_locked_mailbox_is_mended_later(self):
         data = self.put(mbxfile.mailbox(5, uidlast=2))
         st = os.stat(self.path)
