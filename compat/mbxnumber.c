@@ -7,12 +7,15 @@
  * above UIDLAST, provided they were so before:
  *
  *	UIDLAST is raised to the highest of old and new UIDs; durable
+ *	UIDVALIDITY is one that nobody knows; durable
  *	UIDs that grow, from the last record to the first
  *	UIDs that become smaller, from the first to the last; durable
  *	UIDVALIDITY; durable
  *
- * Each is a field of fixed width; nothing moves. Who is stopped in between does
- * it again: what is shown is not changed by it.
+ * Nobody who knows the old UIDVALIDITY, or the one that is to be, ever finds a
+ * UID that stands for another message; nor do we, who know messages by it
+ * (index/keep.h). Each is a field of fixed width; nothing moves. Who is stopped
+ * in between does it again: what is shown is not changed by it.
  */
 #include "compat/mbx_internal.h"
 
@@ -180,23 +183,51 @@ static int write_uids(struct plan *p)
 	return ret == 0 ? io_fsync(p->b->write_fd) : ret;
 }
 
+static int write_uidvalidity(struct plan *p, uint32_t value)
+{
+	int ret = write_digits(p->b, UIDVALIDITY_AT, value);
+
+	return ret == 0 ? io_fsync(p->b->write_fd) : ret;
+}
+
+/* Under which no UID was ever given out. */
+static int write_between(struct plan *p, uint32_t is)
+{
+	uint32_t value = (uint32_t)mbx_now();
+
+	while (value == 0 || value == is || value == p->want->uidvalidity)
+		value++;
+	return write_uidvalidity(p, value);
+}
+
+static bool is_changed(const struct plan *p)
+{
+	for (size_t i = 0; i < p->count; i++)
+		if (p->all[i].is != 0 && p->all[i].is != p->all[i].to)
+			return true;
+	return false;
+}
+
 static int renumber(struct plan *p)
 {
 	uint32_t is = p->b->session->header.uidvalidity;
 	int ret = read_fields(p);
+	bool changed;
 
 	if (ret == 0)
 		ret = fit_all(p);
 	if (ret < 0)
 		return ret;
 	find_last(p);
+	changed = is_changed(p);
 	ret = mbx_raise_uidlast(p->b, p->last);
+	if (ret == 0 && changed)
+		ret = write_between(p, is);
 	if (ret == 0)
 		ret = write_uids(p);
-	if (ret < 0 || is == p->want->uidvalidity)
+	if (ret < 0 || (!changed && is == p->want->uidvalidity))
 		return ret;
-	ret = write_digits(p->b, UIDVALIDITY_AT, p->want->uidvalidity);
-	return ret == 0 ? io_fsync(p->b->write_fd) : ret;
+	return write_uidvalidity(p, p->want->uidvalidity);
 }
 
 /* The exclusive lock is the shared one of this box, changed; one that was not
