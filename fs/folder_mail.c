@@ -408,8 +408,9 @@ ssize_t folder_read(struct folder *f, uint64_t ino, void *buf, size_t len,
 		if (at.number != number ||
 		    (n != -ENOENT && n != -ESTALE && n != -EBADMSG))
 			break;
-		/* Behind damage only a file that nobody has just changed. */
-		if (n == -EBADMSG)
+		/* Behind damage, and under other UIDs than those on disk, only
+		 * a file that nobody has just changed. */
+		if (n == -EBADMSG || (n == -ESTALE && i > 0))
 			clock_nap_us(TICK_US);
 	}
 	if (n == -ENOENT)

@@ -98,9 +98,9 @@ static int read_list(struct folder *f, int dir)
 		return ret;
 	f->last_record = g.in_mbx;
 	f->listed = h.uidnext > g.last + 1 ? h.uidnext - 1 : g.last;
-	if (h.uidvalidity != f->id.uidvalidity)
+	f->uidlist_read = h.uidvalidity == f->id.uidvalidity;
+	if (!f->uidlist_read)
 		return -ESTALE;
-	f->uidlist_read = true;
 	note_disagreements(f, count_again(f, g.disagreements));
 	return 0;
 }

@@ -141,6 +141,19 @@ class Regime(harness.Case):
                           'UIDLAST was 2, .* is 5 now')
 
 
+    def test_a_list_of_another_uidvalidity_is_not_kept(self):
+        """It was put back behind the mount, say."""
+        self.put(mbxfile.mailbox(3))
+        self.r.mount()
+        self.assertEqual(self.uids(), [1, 2, 3])
+        path = f'{self.r.store}/alice/.box/dovecot-uidlist'
+        data = harness_files.read(path)
+        with open(path, 'wb') as f:
+            f.write(data.replace(b'V%d' % VALIDITY, b'V1234', 1))
+        self.r.make('alice', 'deliver', 'mail/box')
+        harness.wait_for('the new one', lambda: self.uids() == [1, 2, 3, 4])
+        self.assertIn(b'V%d' % VALIDITY, harness_files.read(path))
+
 NEW = 0x6b000000
 
 
@@ -274,6 +287,24 @@ class Reset(Regime):
                          == self.UIDS + [13])
         self.assertEqual(self.box()[7:15], b'%08x' % NEW)
         self.end(session, self.UIDS + [13])
+
+    def test_what_has_just_come_can_be_read(self):
+        session = self.pending()
+        top = f'{self.r.mnt}/alice/.box'
+        uids = list(self.UIDS)
+        for n in range(6, 12):
+            with mbxfile.locked(self.path) as f:
+                f.seek(0, 2)
+                f.write(mbxfile.record(mbxfile.text(n), 0, 0))
+            uids.append(uids[-1] + 1)
+            harness.wait_for('the new one', lambda: self.uids() == uids)
+            name, = (x for x in os.listdir(f'{top}/new')
+                     if x.startswith(f'{uids[-1]}.'))
+            # The kernel has none of it, and the file has just been changed.
+            os.utime(self.path)
+            self.assertEqual(harness_files.read(f'{top}/new/{name}'),
+                             mbxfile.text(n))
+        self.end(session, uids)
 
     def test_changes_go_to_the_right_message(self):
         session = self.pending()
