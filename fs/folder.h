@@ -60,6 +60,7 @@ struct folder_id {
 struct folder_lease {
 	struct folder_box *box; /* whose locks they are; with the sync_lock */
 	bool stale;		/* as for lease_end() */
+	bool starting;		/* the locks are had, the rows are looked at */
 	int dirs[2];		/* cur/ and new/; -1: not open */
 	atomic_bool held;	/* nobody else can change the MBX */
 	_Atomic int64_t began_us, used_us;

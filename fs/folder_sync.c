@@ -585,6 +585,9 @@ int folder_sync(struct folder *f)
 			ret = sync_once(f);
 		if (ret == -ESTALE)
 			close_box(f);
+		/* Another box would wait for the locks of the one before. */
+		if (ret == -ESTALE && f->lease.starting)
+			return ret;
 	}
 	if (ret < 0) {
 		note_failure(f, ret);

@@ -107,7 +107,9 @@ static int confirm_rows(struct folder *f, struct folder_box *b, bool last)
 		return ret;
 	if (!last && now.size > SMALL)
 		return -ESTALE;
+	f->lease.starting = true;
 	ret = folder_sync(f);
+	f->lease.starting = false;
 	return ret == 0 && f->box != b ? -ESTALE : ret;
 }
 
