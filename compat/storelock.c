@@ -24,8 +24,8 @@ static int refuse(int dirfd, const char *store)
 
 	if (io_read_file(dirfd, file, TEXT_MAX, &text, &len) == 0)
 		text[strcspn(text, "\n")] = '\0';
-	log_err("%s: is in use by %s: end that, or "
-		"choose another store",
+	log_err("%s: is in use by %s: end that (umount, if it is a mount), or "
+		"choose another directory (store=)",
 		store, text && *text ? text : "another process");
 	return -EBUSY;
 }

@@ -465,6 +465,8 @@ int folder_freshen(struct folder *f)
 	if (is_fresh(f, &state))
 		return state == FOLDER_UNREADABLE ? -EIO : 0;
 	ret = look_again(f);
+	if (ret == -ENOENT)
+		return -EIO;
 	return ret == -EAGAIN && state != FOLDER_UNREADABLE ? 0 : ret;
 }
 

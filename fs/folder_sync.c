@@ -137,7 +137,8 @@ static int open_box(struct folder *f)
 	if (ret < 0) {
 		free(b);
 		f->synced = false; /* all may be well again when it opens */
-		if (ret == -ENOENT && f->glance)
+		/* About to be known as gone; INBOX never is. */
+		if (ret == -ENOENT && f->glance && *f->dir)
 			return ret;
 		/* Of a folder that is gone all was said, but the kernel may
 		 * know its directories for a second. */

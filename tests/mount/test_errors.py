@@ -131,8 +131,8 @@ class Start(harness.Case):
         os.mkdir(second)
         other = self.opts(index=self.r.path('index2'))
         self.refused((SYSTEM, FAILED),
-                     f'store=.*process {first.pid}, mounted on '
-                     f'{re.escape(self.r.mnt)}.*umount',
+                     f'process {first.pid}, mounted on '
+                     f'{re.escape(self.r.mnt)}.*umount.*store=',
                      '-o', other, second)
         self.assertIsNone(harness.mountinfo(second))
         with open(ledger, 'rb') as f:

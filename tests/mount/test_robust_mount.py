@@ -261,7 +261,8 @@ class Status(harness.Case):
             self.assertIn(word + b'a\\x1b[31m', r.stdout)
         # Every line begins as our own do: no name begins one.
         for line in r.stdout.splitlines():
-            self.assertRegex(line, rb'^(user|mountpoint|store|index|watch|  )')
+            self.assertRegex(
+                line, rb"^(user|mountpoint|store|index|watch|UW's locks|  )")
         r.stdout.decode()
 
 

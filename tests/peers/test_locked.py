@@ -123,6 +123,9 @@ class Locked(harness.Case):
     def test_who_it_is_is_told_once(self):
         self.r.mount(self.r.options(lockwait=0))
         top = f'{self.r.mnt}/alice/cur'
+        # The daemon's own first look is not waited for either.
+        harness.wait_for('the first look', lambda: (self.r.folder_status(
+            'alice', 'INBOX') or {}).get('state') == 'ok')
         names = [n for n in os.listdir(top) if not n.endswith(':2,FS')]
         self.assertIsNone(self.locked())
         with self.parse_lock('INBOX') as pid:
