@@ -462,7 +462,8 @@ static void note_failure(struct folder *f, int err)
 
 	if (f->last_error == err ||
 	    (err == -EAGAIN && (f->glance || mbxlock_is_cancelled())) ||
-	    (err == -EBUSY && f->glance))
+	    (err == -EBUSY && f->glance) ||
+	    (err == -ESTALE && f->lease.starting))
 		return;
 	f->last_error = err;
 	if (err == -EBUSY)
@@ -510,6 +511,14 @@ static void note_seeded(struct folder *f)
 	atomic_store(&f->seeded, true);
 }
 
+/* With a damaged header the earlier rows stand, if there are any. */
+static enum folder_state state_of(const struct index_folder *row, bool header)
+{
+	if (row->messages == 0 && (header || row->damage.kind == DAMAGE_RECORD))
+		return FOLDER_UNREADABLE;
+	return row->damage.kind == DAMAGE_NONE ? FOLDER_OK : FOLDER_DAMAGED;
+}
+
 static int sync_once(struct folder *f)
 {
 	struct index_folder row = { .messages = 0 };
@@ -536,13 +545,7 @@ static int sync_once(struct folder *f)
 		ret = folder_show_letters(f, &row.keywords);
 	if (ret < 0 && !(header && ret == -EBADMSG))
 		return ret;
-	/* With a damaged header the earlier rows stand, if there are any. */
-	if (row.messages == 0 && (header || row.damage.kind == DAMAGE_RECORD))
-		note_damage(f, &row.damage, FOLDER_UNREADABLE);
-	else
-		note_damage(f, &row.damage,
-			    row.damage.kind == DAMAGE_NONE ? FOLDER_OK
-							   : FOLDER_DAMAGED);
+	note_damage(f, &row.damage, state_of(&row, header));
 	/* Last: from here on nobody asks before he shows what there is. */
 	remember(f, &row.stamp, row.stamp_ns);
 	atomic_store(&f->known, true);
@@ -557,6 +560,8 @@ static bool is_done(const struct folder *f, const struct stamp *now)
 
 int folder_sync(struct folder *f)
 {
+	/* Another box would wait for the locks of the one before. */
+	int tries = f->lease.starting ? 1 : TRIES;
 	struct stamp now;
 	int ret = -ESTALE;
 
@@ -573,7 +578,7 @@ int folder_sync(struct folder *f)
 	/* Its mailbox is in the trash, its name may be another's. */
 	if (atomic_load(&f->deleted))
 		return ret;
-	for (int i = 0; i < TRIES && ret == -ESTALE; i++) {
+	for (int i = 0; i < tries && ret == -ESTALE; i++) {
 		ret = open_box(f);
 		if (ret < 0)
 			return ret;
@@ -586,9 +591,6 @@ int folder_sync(struct folder *f)
 			ret = sync_once(f);
 		if (ret == -ESTALE)
 			close_box(f);
-		/* Another box would wait for the locks of the one before. */
-		if (ret == -ESTALE && f->lease.starting)
-			return ret;
 	}
 	if (ret < 0) {
 		note_failure(f, ret);
