@@ -289,7 +289,8 @@ void mbxlock_parse_release(const struct mbxparse *l,
 	identity_leave(was);
 	(void)flock(l->fd, LOCK_UN);
 	(void)close(l->fd);
-	locktime_note(clock_us() - l->since_us);
+	if (l->since_us)
+		locktime_note(clock_us() - l->since_us);
 	log_trace(LOG_LOCK, "release %s", l->path);
 }
 

@@ -56,7 +56,7 @@ MUST_CHECK int mbxlock_exclusive(int fd);
 
 struct mbxparse {
 	int fd;		  /* of the lock file */
-	int64_t since_us; /* clock_us() */
+	int64_t since_us; /* clock_us(); 0: of no mailbox, is not counted */
 	uid_t uid;
 	gid_t gid;
 	char path[96];

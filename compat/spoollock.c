@@ -232,6 +232,8 @@ int spoollock_take(const struct pattern *p, const char *user,
 		ret = mbxlock_parse(out->fd, &out->opt, &out->session);
 	if (ret == 0) {
 		out->in_session = true;
+		/* UW tries this one once, and never waits for it. */
+		out->session.since_us = 0;
 		/* A session that was killed left its pid, now anybody's. */
 		(void)!ftruncate(out->session.fd, 0);
 		ret = spoollock_resume(out);

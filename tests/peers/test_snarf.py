@@ -457,9 +457,12 @@ class Snarf(harness.Case):
         with open(name, 'xb') as f:
             os.chmod(name, 0o666)
             fcntl.flock(f, fcntl.LOCK_EX)
+            held = self.r.status()['locks']
             self.put(mail(1) + mail(2))
             harness.wait_for('it to be noticed', lambda: (
                 self.waiting() or {}).get('why') == 'it is locked', 10)
+            # Nobody waits for us because of the spool's session lock.
+            self.assertEqual(self.r.status()['locks'], held)
             self.assertEqual(self.left(), mail(1) + mail(2))
             os.unlink(name)
         self.taken()
