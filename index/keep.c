@@ -224,14 +224,29 @@ static int by_uid(const void *x, const void *y)
 	return by_value(a->m.uid, b->m.uid);
 }
 
+/* What came of it. */
+struct numbers {
+	uint32_t last;
+	uint32_t stray; /* a UID that lies before lower ones; 0: none */
+};
+
 static int give_numbers(const struct pairing *p, struct harvest *h,
-			uint32_t *last)
+			struct numbers *n)
 {
+	uint32_t top = 0;
+
 	/* Items are in the order of the file. */
 	for (size_t i = 0; i < h->count; i++) {
-		if (!p->uid[i] && *last >= UINT32_MAX - 1)
+		uint32_t uid = p->uid[i];
+
+		if (!uid && n->last >= UINT32_MAX - 1)
 			return -EOVERFLOW;
-		h->items[i].m.uid = p->uid[i] ? p->uid[i] : ++*last;
+		uid = uid ? uid : ++n->last;
+		if (uid < top && !n->stray)
+			n->stray = top;
+		if (uid > top)
+			top = uid;
+		h->items[i].m.uid = uid;
 	}
 	if (h->count > 0)
 		qsort(h->items, h->count, sizeof(*h->items), by_uid);
@@ -257,7 +272,7 @@ static bool same_file(const struct index_folder *was, const struct scan *scan)
 /* Return: 1; 0: it is another mailbox; -errno. */
 static int keep_known(struct index *ix, uint32_t folder,
 		      const struct index_folder *was, const struct scan *scan,
-		      struct harvest *h, uint32_t *last)
+		      struct harvest *h, struct numbers *n)
 {
 	struct pairing p = { .pairs = 0 };
 	bool same_regime = scan->uidvalidity == was->on_disk;
@@ -267,12 +282,12 @@ static int keep_known(struct index *ix, uint32_t folder,
 	if (ret == 0)
 		ret = find_pairs(&p, same_regime, h);
 	if (ret == 0 && is_same(&p)) {
-		*last = highest(was, &p.rows);
+		n->last = highest(was, &p.rows);
 		if (same_regime && was->on_disk == was->uidvalidity)
 			on_disk = highest_on_disk(h);
-		if (on_disk > *last)
-			*last = on_disk;
-		ret = give_numbers(&p, h, last);
+		if (on_disk > n->last)
+			n->last = on_disk;
+		ret = give_numbers(&p, h, n);
 		ret = ret == 0 ? 1 : ret;
 	}
 	free(p.rows.all);
@@ -284,20 +299,27 @@ static int keep_known(struct index *ix, uint32_t folder,
 int keep_uids(struct index *ix, uint32_t folder, const struct index_folder *was,
 	      struct scan *scan, struct harvest *h)
 {
-	uint32_t now = scan->uidvalidity, last = 0;
+	uint32_t now = scan->uidvalidity;
+	struct numbers n = { .last = 0 };
 	bool other =
 		now != 0 && was->uidvalidity != 0 && now != was->uidvalidity;
 	int ret;
 
 	if (!(other || scan->next.broken) || !same_file(was, scan))
 		return 0;
-	ret = keep_known(ix, folder, was, scan, h, &last);
+	ret = keep_known(ix, folder, was, scan, h, &n);
 	if (ret <= 0)
 		return ret;
-	scan->next.uid_last = last;
-	scan->uidnext = last + 1;
+	scan->next.uid_last = n.last;
+	scan->uidnext = n.last + 1;
 	scan->uidvalidity = was->uidvalidity;
-	if (other)
+	if (other && n.stray)
+		damage_add(&scan->damage, DAMAGE_REGIME, 7, 0,
+			   "UIDVALIDITY was %u, UW made it %u; old UIDs are "
+			   "shown, and cannot be put back: UID %u lies before "
+			   "lower ones: move it to another folder",
+			   was->uidvalidity, now, n.stray);
+	else if (other)
 		damage_add(&scan->damage, DAMAGE_REGIME, 7, 0,
 			   "UIDVALIDITY was %u, a program of UW has made it "
 			   "%u; the old UIDs are shown, and put back when "

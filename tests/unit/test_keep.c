@@ -146,6 +146,7 @@ TEST(keep, no_uid_comes_to_stand_for_another_message)
 {
 	static const uint32_t anew[] = { 1, 2, 3, 4, 5, 6 };
 	struct index *ix = fake_index();
+	struct index_folder row;
 	struct fake f;
 
 	/* The first is taken out, and one that is alike comes behind. */
@@ -158,6 +159,11 @@ TEST(keep, no_uid_comes_to_stand_for_another_message)
 	renumber(&f, anew);
 	keep(ix, &f);
 	expect_rows(ix, "9:200 20:600 21:700 22:100 23:100 24:100 ");
+	/* In such an order they cannot be written into the mailbox. */
+	cr_assert_eq(index_folder_get(ix, 1, &row), 0);
+	cr_expect(strstr(row.damage.text,
+			 "UID 23 lies before lower ones: move"),
+		  "%s", row.damage.text);
 	fake_fini(&f);
 	index_close(ix);
 }
