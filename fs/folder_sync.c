@@ -140,8 +140,7 @@ static int open_box(struct folder *f)
 		/* About to be known as gone; INBOX never is. */
 		if (ret == -ENOENT && f->glance && *f->dir)
 			return ret;
-		/* Of a folder that is gone all was said, but the kernel may
-		 * know its directories for a second. */
+		/* Of one that is gone all was said; the kernel knows it yet. */
 		if (ret != -ENOENT || !atomic_load(&f->gone))
 			note_access(f, ret);
 		return -EIO;

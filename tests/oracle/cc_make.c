@@ -16,8 +16,8 @@
  * or "no" and the number of messages: ping, set SEQUENCE FLAGS, clear SEQUENCE
  * FLAGS, expunge, append, show, die (without a close), quit. "show" adds what
  * the session believes, UID:FLAGS:KEYWORD%KEYWORD for each message; "no" adds
- * what c-client complained of. "snarf" opens HOME/INBOX as a session whose spool
- * is SPOOL.
+ * what c-client complained of. "snarf" opens HOME/INBOX as a session whose
+ *spool is SPOOL.
  */
 #include <errno.h>
 #include <grp.h>
