@@ -28,6 +28,9 @@ void log_to_syslog(const char *ident)
 }
 
 static void put_line(const char *prefix, const char *fmt, va_list ap)
+	PRINTF_LIKE(2, 0);
+
+static void put_line(const char *prefix, const char *fmt, va_list ap)
 {
 	char line[LINE_MAX_LEN];
 	size_t len;
