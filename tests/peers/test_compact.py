@@ -100,7 +100,7 @@ class Served(harness.Case):
                 break
             # Each time from the same holes.
             if n % 3 == 0:
-                with open(self.path, 'r+b') as f:
+                with mbxfile.locked(self.path) as f:
                     f.write(box())
                     f.truncate()
             met += 1
