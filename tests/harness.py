@@ -35,7 +35,7 @@ import unittest
 
 from harness_base import (  # noqa: F401  (tests reach these as harness.*)
     BUILD, CC_DUMP, CC_MAKE, DAEMON, FIRST_UID, NO_LEAKS, NOBODY, TESTS,
-    TOOL, TOP, WAIT, as_user, end, free_port, fuse_abort, mountinfo,
+    TOOL, TOP, WAIT, as_user, end, free_ports, fuse_abort, mountinfo,
     need_cclient, need_dovecot, need_mount, run, skip_unless, wait_for)
 from harness_dovecot import (  # noqa: F401
     Dovecot, imap_folder, quote, through_dovecot)

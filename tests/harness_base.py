@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -119,10 +120,17 @@ def run(args, *, uid=None, env=None, timeout=WAIT, stdin=None, cwd=None):
                           env={**os.environ, **(env or {})}, **ids)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+def free_ports(count):
+    """Different ones, and none that the kernel gives to a client meanwhile."""
+    ports = []
+    chance = random.SystemRandom()      # tests seed the other one
+    with contextlib.ExitStack() as stack:
+        while len(ports) < count:
+            s = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                s.bind(('127.0.0.1', chance.randrange(10000, 32000)))
+                ports.append(s.getsockname()[1])
+    return ports
 
 
 def end(proc):

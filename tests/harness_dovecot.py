@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from harness_base import end, free_port, run, wait_for
+from harness_base import end, free_ports, run, wait_for
 
 DOVECOT_CONF = '''
 base_dir = {run}
@@ -89,8 +89,7 @@ class Dovecot:
         self.name = f'dc{len(rig.dovecots)}'
         self.run = rig.path(self.name)
         self.log_name = os.path.join(rig.logs, self.name + '.log')
-        self.imap_port, self.pop3_port, self.lmtp_port = (
-            free_port() for _ in range(3))
+        self.imap_port, self.pop3_port, self.lmtp_port = free_ports(3)
         self.users = users or rig.users
         self.expected = []
         self.said = None
