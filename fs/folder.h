@@ -123,8 +123,9 @@ struct folder {
 	int last_error;
 	/* folder_look(), lease_try(): a lock that is held is no failure yet */
 	bool glance;
-	bool slots_true;   /* sync_hooks.slots, for the next sync */
-	int64_t mended_ms; /* regime.c: when that was tried last; 0 */
+	bool slots_true;      /* sync_hooks.slots, for the next sync */
+	int64_t mended_ms;    /* regime.c: when that was tried last; 0 */
+	int64_t disagreed_ms; /* follow.c: when that was said last; 0 */
 
 	pthread_rwlock_t lock; /* a leaf: held for moments only */
 	struct folder_id id;

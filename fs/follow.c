@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "compat/basename.h"
+#include "compat/clock.h"
 #include "compat/dotlock.h"
 #include "compat/io.h"
 #include "compat/log.h"
@@ -17,7 +18,11 @@
 #include "fs/seed.h"
 #include "fs/user.h"
 
-enum { LIST_MAX = 1 << 30, FEW = 16 };
+enum {
+	LIST_MAX = 1 << 30,
+	FEW = 16,
+	SAY_AGAIN_MS = 60000, /* on a busy day there is one a second */
+};
 
 static const char list_name[] = "dovecot-uidlist";
 static const char lock_name[] = "dovecot-uidlist.lock";
@@ -53,11 +58,14 @@ static void note_disagreements(struct folder *f, uint64_t count)
 	(void)pthread_rwlock_wrlock(&f->lock);
 	f->disagreements = count;
 	(void)pthread_rwlock_unlock(&f->lock);
-	if (count == 0 || count == was)
+	if (count == 0 || count == was ||
+	    (f->disagreed_ms && clock_ms() - f->disagreed_ms < SAY_AGAIN_MS))
 		return;
+	f->disagreed_ms = clock_ms();
 	folder_log_name(f, name, sizeof(name));
 	log_warn("%s: messages with another UID at Dovecot than in the MBX: "
-		 "%ju; IMAP clients of the two servers differ about them",
+		 "%ju; IMAP clients of the two servers differ about them; "
+		 "janusmail status names them",
 		 name, (uintmax_t)count);
 }
 
