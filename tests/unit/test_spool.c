@@ -107,12 +107,14 @@ TEST(spool, the_empty_line_before_the_next_message_is_nobodys)
 
 TEST(spool, what_begins_with_anything_else_is_no_spool)
 {
+	static const char zeros[] = FROM "\0\0\0\0";
 	struct spool_mail m;
 
 	cr_expect_eq(next("", 0, &m), -ENOENT);
 	cr_expect_eq(next("\n\n", 0, &m), -ENOENT);
 	cr_expect_eq(next("text\n" FROM, 0, &m), -EBADMSG);
-	cr_expect_eq(spool_next((const uint8_t *)FROM "\0", 40, 35, &m),
+	cr_expect_eq(spool_next((const uint8_t *)zeros, sizeof(zeros),
+				strlen(FROM), &m),
 		     -EBADMSG);
 }
 
