@@ -277,17 +277,31 @@ const char *mirror_waits_for(struct folder *f)
 	return why;
 }
 
-void mirror_say_why(struct mirror *m, const char *why)
+/* Return: whether it is time to say it. */
+static bool note_why(struct mirror *m, const char *why, int64_t after_ms)
 {
-	char name[400], who[KEPT_BY];
-	const char *was;
-	int64_t ms;
+	int64_t now = clock_ms();
+	bool due;
 
 	(void)pthread_mutex_lock(&m->lock);
-	was = m->why;
+	if (why && (!m->why || strcmp(why, m->why) != 0)) {
+		m->why_ms = now;
+		m->why_said = false;
+	}
+	due = why ? !m->why_said && now - m->why_ms >= after_ms : m->why_said;
 	m->why = why;
+	if (due)
+		m->why_said = why != NULL;
 	(void)pthread_mutex_unlock(&m->lock);
-	if (!why == !was && (!why || strcmp(why, was) == 0))
+	return due;
+}
+
+void mirror_say_why(struct mirror *m, const char *why, int64_t after_ms)
+{
+	char name[400], who[KEPT_BY];
+	int64_t ms;
+
+	if (!note_why(m, why, after_ms))
 		return;
 	folder_log_name(m->folder, name, sizeof(name));
 	if (why && kept_now(m->folder, who, &ms))

@@ -38,6 +38,7 @@ enum {
 	BATCH = 32,		/* messages under one lease, */
 	BATCH_OCTETS = 4 << 20, /* and octets, but always one */
 	LEASE_MS = 8,		/* no further one is begun after that */
+	LOCKED_MS = 1000,	/* who had it for less is not worth a word */
 	WARM = 1 << 18,		/* larger ones are read before UW has to wait */
 	CHUNK = 1 << 16,
 };
@@ -581,7 +582,8 @@ int mirror_work(struct mirror *m, bool *more_out)
 	free_batch(&b);
 	/* For -ESTALE the rows are made anew, and it is tried again. */
 	if (ret != -ESTALE)
-		mirror_say_why(m, ret < 0 ? reason(ret) : NULL);
+		mirror_say_why(m, ret < 0 ? reason(ret) : NULL,
+			       ret == -EAGAIN ? LOCKED_MS : 0);
 	*more_out =
 		ret == 0 && !m->folder->fs->opt->mirror_off && has_waiting(m);
 	return ret;

@@ -67,12 +67,15 @@ struct mirror {
 	struct pending *pending; /* by UID */
 	size_t count, room;
 	const char *why; /* the first of them waits; NULL */
+	int64_t why_ms;	 /* since when there is one */
+	bool why_said;
 };
 
 /** mirror_of - the folder's; NULL when out of memory */
 struct mirror *mirror_of(struct folder *f);
-/** mirror_say_why - what the pending ones wait for; logged when it is new */
-void mirror_say_why(struct mirror *m, const char *why);
+/** mirror_say_why - what the pending ones wait for; logged once, when it has
+ * lasted for @after_ms */
+void mirror_say_why(struct mirror *m, const char *why, int64_t after_ms);
 
 /* mirror_uids.c */
 

@@ -394,6 +394,8 @@ class Mirror(Mirrored):
             uid = self.number('1.M1.host')
             harness.wait_for('status', lambda: self.status().get('waits_for')
                              and self.status()['lag_ms'] > 0)
+            harness.wait_for('the log', lambda: 'not in the MBX yet'
+                             in self.r.log())
         self.wait_uid(uid)
         self.settled()
         self.assertNotIn('waits_for', self.status())
