@@ -27,9 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct spool_mail m = { .end = 0 };
 	size_t at = 0;
-	int rc;
 
-	while ((rc = spool_next(data, size, at, &m)) == 0) {
+	while (spool_next(data, size, at, &m) == 0) {
 		assert(m.start >= at && (at == 0 || m.start == at));
 		assert(m.head > m.start && m.body >= m.head);
 		assert(m.body + m.body_len <= m.end && m.end <= size);

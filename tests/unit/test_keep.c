@@ -13,11 +13,12 @@ static struct sync_result keep(struct index *ix, struct fake *f)
 }
 
 /* As UW does it, in the order of the file. */
-static void renumber(struct fake *f, const uint32_t *uids)
+static void renumber(struct fake *f, const uint32_t *uids, size_t count)
 {
+	cr_assert_eq(f->count, count);
 	f->uidvalidity++;
 	f->uid_last = 0;
-	for (size_t i = 0; i < f->count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		f->msgs[i].m.uid = f->msgs[i].m.uid_disk = uids[i];
 		if (uids[i] > f->uid_last)
 			f->uid_last = uids[i];
@@ -71,7 +72,7 @@ TEST(keep, messages_keep_the_uids_that_were_shown)
 	fake_add(&f, 8, MSG_OLD, 300);
 	keep(ix, &f);
 	fake_add(&f, 9, 0, 400);
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	r = keep(ix, &f);
 	cr_expect(!r.uidvalidity_changed);
 	cr_expect_eq(r.removed, 0);
@@ -105,7 +106,7 @@ TEST(keep, rows_that_are_not_trusted_are_rows_all_the_same)
 	fake_add(&f, 7, MSG_OLD, 200);
 	keep(ix, &f);
 	cr_assert_eq(index_update(ix, 1, &none, 0, NULL, 0), 0);
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	keep(ix, &f);
 	expect_rows(ix, "3:100 7:200 ");
 	expect_regime(ix, V, V + 1);
@@ -125,7 +126,7 @@ TEST(keep, what_was_moved_is_known_by_size_and_date)
 	fake_add(&f, 8, MSG_OLD, 300);
 	keep(ix, &f);
 	fake_remove(&f, 3);
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	keep(ix, &f);
 	expect_rows(ix, "7:200 8:300 ");
 	fake_fini(&f);
@@ -156,7 +157,7 @@ TEST(keep, no_uid_comes_to_stand_for_another_message)
 	keep(ix, &f);
 	fake_remove(&f, 3);
 	fake_add(&f, 22, MSG_OLD, 100)->m.date = 1400000000;
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	keep(ix, &f);
 	expect_rows(ix, "9:200 20:600 21:700 22:100 23:100 24:100 ");
 	/* In such an order they cannot be written into the mailbox. */
@@ -176,7 +177,7 @@ TEST(keep, what_lies_before_one_that_did_not_move_did_not_either)
 
 	make_alike(&f, 200);
 	keep(ix, &f);
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	keep(ix, &f);
 	expect_rows(ix, "3:100 4:100 5:100 9:200 ");
 	fake_fini(&f);
@@ -192,7 +193,7 @@ TEST(keep, another_mailbox_is_not_taken_for_this_one)
 
 	make_alike(&f, 0);
 	keep(ix, &f);
-	renumber(&f, anew);
+	renumber(&f, anew, ARRAY_LEN(anew));
 	r = keep(ix, &f);
 	cr_expect(r.uidvalidity_changed);
 	expect_regime(ix, V + 1, V + 1);
@@ -203,7 +204,7 @@ TEST(keep, another_mailbox_is_not_taken_for_this_one)
 	fake_add(&f, 4, 0, 700);
 	keep(ix, &f);
 	f.stamp.ino++;
-	renumber(&f, (const uint32_t[]){ 5, 6, 7, 8 });
+	renumber(&f, (const uint32_t[]){ 5, 6, 7, 8 }, 4);
 	r = keep(ix, &f);
 	cr_expect(r.uidvalidity_changed);
 	expect_rows(ix, "5:100 6:100 7:100 8:700 ");

@@ -17,7 +17,7 @@ TEST(locktime, half_and_nearly_all)
 	struct locktime t;
 
 	for (int i = 0; i < 1000; i++)
-		locktime_note((i * 7 % 1000 + 1) * 1000);
+		locktime_note((int64_t)(i * 7 % 1000 + 1) * 1000);
 	t = locktime_get();
 	cr_assert_eq(t.count, 1000);
 	cr_assert_eq(t.longest_us, 1000000);
