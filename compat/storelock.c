@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "compat/io.h"
@@ -16,6 +17,22 @@
 enum { TEXT_MAX = 4 * PATH_MAX + 64 };
 
 static const char file[] = "in-use";
+
+int storelock_open_dir(int dirfd, const char *name, bool make)
+{
+	AUTO_FD int fd = -1;
+	struct stat st;
+	int ret = make ? io_mkdir(dirfd, name, 0700, (uid_t)-1, (gid_t)-1) : 0;
+
+	if (ret < 0 && ret != -EEXIST)
+		return ret;
+	fd = io_open_within(dirfd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return st.st_uid == geteuid() ? base_steal_fd(&fd) : -EPERM;
+}
 
 static int refuse(int dirfd, const char *store)
 {

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "compat/base.h"
 
 /* Our directory in the new store. In a multi-user store it cannot clash with
@@ -15,6 +17,11 @@
 #define STORELOCK_DIR_MULTI ".janusmail"
 #define STORELOCK_DIR_SINGLE "janusmail"
 
+/** storelock_open_dir - our directory, or one in it, made if @make
+ * In a single user's store he could have made it himself, or put a symbolic
+ * link in its place, to have us write where he may not.
+ * Return: a descriptor; -EPERM when it is not ours; -errno */
+MUST_CHECK int storelock_open_dir(int dirfd, const char *name, bool make);
 /**
  * storelock_take - @dirfd: our directory in the new store
  * @store: the new store's path

@@ -48,24 +48,6 @@ static int open_dir(int dirfd, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-/* In a single user's store he could have made it himself, or put a symbolic
- * link in its place, to have us write where he may not. */
-static int make_and_open(int dirfd, const char *name)
-{
-	AUTO_FD int fd = -1;
-	struct stat st;
-	int ret = io_mkdir(dirfd, name, 0700, (uid_t)-1, (gid_t)-1);
-
-	if (ret < 0 && ret != -EEXIST)
-		return ret;
-	fd = io_open_within(dirfd, name, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return st.st_uid == geteuid() ? base_steal_fd(&fd) : -EPERM;
-}
-
 static struct places places_of(const struct fs *fs)
 {
 	const struct options *o = fs->opt;
@@ -100,12 +82,14 @@ static int open_store(struct fs *fs)
 		return -errno;
 	fs->store_dev = st.st_dev;
 	fs->places = places_of(fs);
-	fs->state_fd = make_and_open(fs->store_fd,
-				     fs->multi ? STORELOCK_DIR_MULTI
-					       : STORELOCK_DIR_SINGLE);
+	fs->state_fd = storelock_open_dir(fs->store_fd,
+					  fs->multi ? STORELOCK_DIR_MULTI
+						    : STORELOCK_DIR_SINGLE,
+					  true);
 	fs->ledgers_fd = fs->state_fd;
 	if (fs->state_fd >= 0 && fs->multi)
-		fs->ledgers_fd = make_and_open(fs->state_fd, "users");
+		fs->ledgers_fd =
+			storelock_open_dir(fs->state_fd, "users", true);
 	if (fs->state_fd < 0 || fs->ledgers_fd < 0) {
 		int ret = fs->state_fd < 0 ? fs->state_fd : fs->ledgers_fd;
 

@@ -108,24 +108,6 @@ static int make_root(const struct convert_site *s)
 	return ret == -EEXIST ? 0 : ret;
 }
 
-/* In a single user's store he could have made it himself, or put a symbolic
- * link in its place, to have us write where he may not. */
-static int open_state(int dirfd, const char *name, bool dry)
-{
-	AUTO_FD int fd = -1;
-	struct stat st;
-	int ret = dry ? 0 : io_mkdir(dirfd, name, 0700, (uid_t)-1, (gid_t)-1);
-
-	if (ret < 0 && ret != -EEXIST)
-		return ret;
-	fd = io_open_within(dirfd, name, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return st.st_uid == geteuid() ? base_steal_fd(&fd) : -EPERM;
-}
-
 static int open_tree(struct convert_site *s)
 {
 	bool multi = s->at.multi;
@@ -136,14 +118,15 @@ static int open_tree(struct convert_site *s)
 	s->store_fd = open_dir(s->dir);
 	if (s->store_fd < 0)
 		return s->store_fd;
-	s->state_fd =
-		open_state(s->store_fd,
-			   multi ? STORELOCK_DIR_MULTI : STORELOCK_DIR_SINGLE,
-			   s->dry);
+	s->state_fd = storelock_open_dir(s->store_fd,
+					 multi ? STORELOCK_DIR_MULTI
+					       : STORELOCK_DIR_SINGLE,
+					 !s->dry);
 	if (s->state_fd < 0)
 		return s->state_fd;
-	s->ledgers_fd = multi ? open_state(s->state_fd, "users", s->dry)
-			      : fcntl(s->state_fd, F_DUPFD_CLOEXEC, 0);
+	s->ledgers_fd = multi
+		? storelock_open_dir(s->state_fd, "users", !s->dry)
+		: fcntl(s->state_fd, F_DUPFD_CLOEXEC, 0);
 	return s->ledgers_fd < 0 ? s->ledgers_fd : 0;
 }
 
